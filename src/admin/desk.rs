@@ -1,0 +1,290 @@
+//! The admin listener's paths and what they answer.
+
+use std::convert::Infallible;
+
+use bytes::Bytes;
+use futures_util::stream;
+use http::header::{ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http_body::Frame;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Full, StreamBody};
+use serde_json::{Value, json};
+use subtle::ConstantTimeEq as _;
+use tokio::sync::broadcast::error::RecvError;
+use tokio_util::sync::CancellationToken;
+
+use crate::admin::AdminState;
+use crate::admin::health::{checks, is_ready, verbose};
+use crate::publisher::Health as BrokerHealth;
+use crate::secret::Secret;
+use crate::source::{Ack, Source};
+use crate::watch::{Listener, Seen};
+
+/// The version of the Prometheus text format.
+const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+const TEXT: &str = "text/plain; charset=utf-8";
+const JSON: &str = "application/json";
+const LINES: &str = "application/x-ndjson";
+const PROBLEM: &str = "application/problem+json";
+
+/// An answer; `tail`'s never ends by itself.
+pub(crate) type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
+
+/// Answers operators.
+pub(crate) struct Desk {
+    state: AdminState,
+    token: Option<Secret>,
+    pub(crate) stop: CancellationToken,
+}
+
+impl Desk {
+    pub(crate) fn new(state: AdminState, token: Option<Secret>, stop: CancellationToken) -> Self {
+        Self { state, token, stop }
+    }
+
+    /// No request here has a body that is read.
+    pub(crate) fn answer<B>(&self, request: &Request<B>) -> Answer {
+        let path = request.uri().path();
+        // Probes come without a token, and learn nothing but health.
+        let public = matches!(path, "/livez" | "/healthz" | "/readyz");
+        if !public && !self.may_see(request.headers()) {
+            let challenge = (WWW_AUTHENTICATE, "Bearer realm=\"hookgate admin\"");
+            return problem(
+                StatusCode::UNAUTHORIZED,
+                "a bearer token is needed",
+                Some(challenge),
+            );
+        }
+        let known = public
+            || matches!(
+                path,
+                "/metrics" | "/version" | "/api/v1/status" | "/api/v1/tail"
+            );
+        if !known {
+            return problem(StatusCode::NOT_FOUND, "nothing is at this path", None);
+        }
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            let allow = (ALLOW, "GET, HEAD");
+            return problem(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "this path takes GET",
+                Some(allow),
+            );
+        }
+        let query = request.uri().query();
+        match path {
+            "/readyz" => self.ready(query),
+            "/metrics" => self.metrics(),
+            "/version" => whole(StatusCode::OK, JSON, version().to_string()),
+            "/api/v1/status" => whole(StatusCode::OK, JSON, self.status().to_string()),
+            "/api/v1/tail" => self.tail(query),
+            // `/livez`: that this is answered is all there is to say.
+            _ => whole(StatusCode::OK, TEXT, "ok\n".to_owned()),
+        }
+    }
+
+    /// Compared in constant time, so that nobody learns the token byte by byte. Its length is no
+    /// secret.
+    fn may_see(&self, headers: &HeaderMap) -> bool {
+        let Some(token) = &self.token else {
+            return true;
+        };
+        let mut values = headers.get_all(AUTHORIZATION).iter();
+        let (Some(value), None) = (values.next(), values.next()) else {
+            return false;
+        };
+        let value = value.as_bytes();
+        let Some((scheme, presented)) = value.split_at_checked("Bearer ".len()) else {
+            return false;
+        };
+        scheme.eq_ignore_ascii_case(b"Bearer ") && bool::from(presented.ct_eq(token.expose()))
+    }
+
+    fn ready(&self, query: Option<&str>) -> Answer {
+        let journal = (self.state.journal)();
+        let broker = self.broker();
+        let draining = self.state.draining.is_cancelled() || self.stop.is_cancelled();
+        let needs_broker = self.state.needs_broker();
+        let checks = checks(&journal, broker.as_ref(), needs_broker, draining);
+        let ready = is_ready(&checks);
+        let status = if ready {
+            StatusCode::OK
+        } else {
+            StatusCode::SERVICE_UNAVAILABLE
+        };
+        let word = if ready { "ok\n" } else { "not ready\n" };
+        let mut page = String::new();
+        // Why not is always said; that all is well only to those who ask.
+        if !ready || parameter(query, "verbose").is_some() {
+            page = verbose(&checks);
+        }
+        page.push_str(word);
+        whole(status, TEXT, page)
+    }
+
+    fn metrics(&self) -> Answer {
+        let status = (self.state.journal)();
+        let journal = &self.state.metrics.journal;
+        journal.waiting.set(gauge(status.waiting));
+        journal.bytes.set(gauge(status.bytes));
+        let segments = u64::try_from(status.segments).unwrap_or(u64::MAX);
+        journal.segments.set(gauge(segments));
+        journal
+            .failed
+            .set(gauge(u64::from(status.failed.is_some())));
+        (self.state.refresh)();
+        whole(StatusCode::OK, METRICS_TYPE, self.state.metrics.render())
+    }
+
+    fn status(&self) -> Value {
+        let journal = (self.state.journal)();
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "draining": self.state.draining.is_cancelled(),
+            "sources": self.state.sources.iter().map(|source| of_source(source)).collect::<Vec<_>>(),
+            "journal": {
+                "first": journal.first.0,
+                "cursor": journal.cursor.0,
+                "end": journal.end.0,
+                "waiting": journal.waiting,
+                "bytes": journal.bytes,
+                "segments": journal.segments,
+                "full": journal.full,
+                "failed": journal.failed.as_deref(),
+            },
+            "broker": self.broker(),
+        })
+    }
+
+    fn broker(&self) -> Option<BrokerHealth> {
+        let broker = self.state.broker.as_ref()?;
+        Some(broker.borrow().clone())
+    }
+
+    /// One JSON object per line and event, for as long as both sides like. A reader that is too
+    /// slow is told how many it missed.
+    fn tail(&self, query: Option<&str>) -> Answer {
+        let tail = Tail {
+            listener: self.state.watch.listen(),
+            sources: parameter(query, "source")
+                .map(|list| list.split(',').map(str::to_owned).collect()),
+            stop: self.stop.clone(),
+        };
+        let lines = stream::unfold(tail, |mut tail| async move {
+            let line = tail.next().await?;
+            Some((Ok(Frame::data(line)), tail))
+        });
+        answer(StatusCode::OK, LINES, StreamBody::new(lines).boxed_unsync())
+    }
+}
+
+/// One reader of `/api/v1/tail`.
+struct Tail {
+    listener: Listener,
+    /// `None`: all of them, and what no source was found for.
+    sources: Option<Vec<String>>,
+    stop: CancellationToken,
+}
+
+impl Tail {
+    /// The next line; `None` at the end.
+    async fn next(&mut self) -> Option<Bytes> {
+        loop {
+            let heard = tokio::select! {
+                heard = self.listener.recv() => heard,
+                () = self.stop.cancelled() => return None,
+            };
+            let line = match heard {
+                Ok(seen) if self.wants(&seen) => serde_json::to_string(&*seen).ok()?,
+                Ok(_) => continue,
+                Err(RecvError::Lagged(missed)) => json!({ "dropped": missed }).to_string(),
+                Err(RecvError::Closed) => return None,
+            };
+            return Some(Bytes::from(line + "\n"));
+        }
+    }
+
+    fn wants(&self, seen: &Seen) -> bool {
+        let Some(sources) = &self.sources else {
+            return true;
+        };
+        let source = seen.source.as_deref();
+        source.is_some_and(|source| sources.iter().any(|wanted| wanted == source))
+    }
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a gauge is for people and graphs"
+)]
+fn gauge(count: u64) -> f64 {
+    count as f64
+}
+
+fn version() -> Value {
+    json!({ "name": env!("CARGO_PKG_NAME"), "version": env!("CARGO_PKG_VERSION") })
+}
+
+fn of_source(source: &Source) -> Value {
+    json!({
+        "name": &*source.name,
+        "provider": source.provider,
+        "path": source.path,
+        "methods": source.methods.iter().map(Method::as_str).collect::<Vec<_>>(),
+        "enforce": source.enforce,
+        "schema": source.schemas.is_some(),
+        "dedupe_seconds": source.dedupe.map(|window| window.as_secs()),
+        "ack": match source.ack {
+            Ack::Journal => "journal",
+            Ack::Broker => "broker",
+        },
+    })
+}
+
+/// A parameter's value, percent-decoded; empty when only its name is there.
+fn parameter(query: Option<&str>, name: &str) -> Option<String> {
+    form_urlencoded::parse(query?.as_bytes())
+        .find(|(key, _)| key == name)
+        .map(|(_, value)| value.into_owned())
+}
+
+fn problem(
+    status: StatusCode,
+    detail: &str,
+    field: Option<(http::HeaderName, &'static str)>,
+) -> Answer {
+    let problem = json!({
+        "type": "about:blank",
+        "title": status.canonical_reason(),
+        "status": status.as_u16(),
+        "detail": detail,
+    });
+    let mut response = whole(status, PROBLEM, problem.to_string());
+    if let Some((name, value)) = field {
+        let headers = response.headers_mut();
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+fn whole(status: StatusCode, content_type: &'static str, body: String) -> Answer {
+    answer(
+        status,
+        content_type,
+        Full::new(Bytes::from(body)).boxed_unsync(),
+    )
+}
+
+fn answer(
+    status: StatusCode,
+    content_type: &'static str,
+    body: UnsyncBoxBody<Bytes, Infallible>,
+) -> Answer {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

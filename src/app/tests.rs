@@ -1,0 +1,61 @@
+//! What is built before anything is served.
+
+use std::fs;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use tempfile::TempDir;
+use tokio::sync::oneshot;
+
+use super::*;
+
+const CONFIG: &str = r#"
+[server]
+listen = ["127.0.0.1:0"]
+tls = "off"
+
+[admin]
+listen = "127.0.0.1:0"
+
+[journal]
+path = "journal"
+
+[sources.erp]
+verify = "insecure-none"
+"#;
+
+fn config(dir: &TempDir) -> Config {
+    let path = dir.path().join("gateway.toml");
+    fs::write(&path, CONFIG).unwrap();
+    Config::load(&path).unwrap().config
+}
+
+/// Closes a journal with so many events in it.
+async fn fill(options: Options, events: usize) {
+    let journal = Journal::open(options).unwrap();
+    for _ in 0..events {
+        let (tell, told) = oneshot::channel();
+        let done = Box::new(move |fate| drop(tell.send(fate)));
+        journal.append(Bytes::from_static(b"event"), Timestamp::UNIX_EPOCH, done);
+        told.await.unwrap().unwrap();
+    }
+    journal.close().await;
+}
+
+#[tokio::test]
+async fn events_of_an_earlier_process_are_in_the_books_from_the_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = config(&dir).journal;
+    fill(set_aside_options(&settings), 2).await;
+    fill(options(&settings, &Metrics::new([])), 3).await;
+
+    let app = App::build(config(&dir)).unwrap();
+    (app.admin_state.refresh)();
+    let page = app.metrics.render();
+    for line in [
+        "hookgate_journal_waiting_at_start 3",
+        "hookgate_set_aside_stored 2",
+    ] {
+        assert!(page.lines().any(|one| one == line), "no {line} in\n{page}");
+    }
+}

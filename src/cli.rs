@@ -1,0 +1,253 @@
+//! The command line: what can be asked, and the exit code of each answer.
+//!
+//! stdout is data, stderr is talk. Every command that prints a table also prints it as JSON.
+
+pub mod check;
+mod demo;
+mod explain;
+mod journal;
+mod output;
+mod providers;
+mod run;
+mod send;
+mod tail;
+mod version;
+
+use std::io::{self, IsTerminal as _, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{Config, Loaded};
+use crate::publisher;
+use crate::telemetry;
+
+/// How a command ended; the codes are a contract with scripts and service managers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Done.
+    Success,
+    /// A negative result, or a failure while running.
+    Failure,
+    /// The arguments make no sense together.
+    Usage,
+    /// The broker or the admin listener cannot be reached.
+    Unavailable,
+    /// An address cannot be bound, or the journal cannot be opened.
+    CannotCreate,
+    /// The configuration is wrong.
+    BadConfig,
+}
+
+impl Exit {
+    fn code(self) -> u8 {
+        match self {
+            Self::Success => 0,
+            Self::Failure => 1,
+            Self::Usage => 2,
+            Self::Unavailable => 69,
+            Self::CannotCreate => 73,
+            Self::BadConfig => 78,
+        }
+    }
+}
+
+/// Why a command did not do what it was asked, in words for the person who asked.
+#[derive(Debug)]
+pub struct Failure {
+    exit: Exit,
+    message: String,
+}
+
+impl Failure {
+    fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self {
+            exit,
+            message: message.into(),
+        }
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            // Whoever read has seen enough: `hookgate providers | head`.
+            return Self::new(Exit::Success, "");
+        }
+        Self::new(Exit::Failure, format!("writing the output: {error}"))
+    }
+}
+
+/// What a command that did what it was asked has to say by its exit code.
+type Done = Result<Exit, Failure>;
+
+/// hookgate: an inbound webhook gateway.
+///
+/// Takes webhooks over TLS, verifies who sent them, validates them, stores them so that they
+/// cannot be lost, and publishes them to RabbitMQ.
+#[derive(Debug, Parser)]
+#[command(
+    name = "hookgate",
+    version,
+    arg_required_else_help = true,
+    max_term_width = 100
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Which configuration.
+#[derive(Clone, Debug, Args)]
+struct ConfigArg {
+    /// The configuration file
+    #[arg(
+        short,
+        long,
+        value_name = "FILE",
+        default_value = "gateway.toml",
+        env = "HOOKGATE_CONFIG"
+    )]
+    config: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct CheckArgs {
+    #[command(flatten)]
+    config: ConfigArg,
+    /// Also connects to the broker and looks whether exchanges and queues are as they should be
+    #[arg(long)]
+    broker: bool,
+    /// JSON instead of text
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs the gateway until SIGTERM or SIGINT
+    Run(ConfigArg),
+    /// Says whether a configuration will run, and if not, everything that is wrong with it
+    Check(CheckArgs),
+    /// Sends a webhook as the provider would, signed with the source's own secret
+    Send(send::SendArgs),
+    /// Shows events as they are accepted or turned away
+    Tail(tail::TailArgs),
+    /// Says whether saved requests would be accepted and, if not, exactly why
+    Explain(explain::ExplainArgs),
+    /// Looks into the journal; changes nothing, and may be used while the gateway runs
+    Journal(journal::JournalArgs),
+    /// Lists the built-in providers, or shows one with a ready configuration
+    Providers(providers::ProvidersArgs),
+    /// Starts a gateway on loopback, sends good and bad webhooks, shows what became of them
+    Demo,
+    /// Shows the version and how it was built
+    Version(version::VersionArgs),
+}
+
+/// Runs the command that the arguments name.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let mut out = io::stdout();
+    let done = match cli.command {
+        Command::Run(args) => run::run(&args.config),
+        Command::Check(args) => check(&args, &mut out),
+        Command::Send(args) => send::run(&args, &mut out),
+        Command::Tail(args) => tail::run(&args, &mut out),
+        Command::Explain(args) => explain::run(&args, &mut out),
+        Command::Journal(args) => journal::run(&args, &mut out),
+        Command::Providers(args) => providers::run(&args, &mut out),
+        Command::Demo => demo::run(&mut out),
+        Command::Version(args) => version::run(&args, &mut out),
+    };
+    let exit = done.unwrap_or_else(|failure| {
+        if failure.exit != Exit::Success {
+            talk(&format!("hookgate: {}", failure.message));
+        }
+        failure.exit
+    });
+    ExitCode::from(exit.code())
+}
+
+fn check(args: &CheckArgs, out: &mut dyn Write) -> Done {
+    let coloured = io::stdout().is_terminal() && telemetry::wants_colour();
+    let style = check::Style {
+        json: args.json,
+        coloured,
+    };
+    let path = &args.config.config;
+    if !check::check(path, style, out)? {
+        return Ok(Exit::BadConfig);
+    }
+    if !args.broker {
+        return Ok(Exit::Success);
+    }
+    let Some(broker) = load(path)?.broker else {
+        let message = format!("{} has no [broker] to check", path.display());
+        return Err(Failure::new(Exit::Usage, message));
+    };
+    let findings = block_on(async {
+        publisher::check(&broker)
+            .await
+            .map_err(|error| Failure::new(Exit::Unavailable, error))
+    })?;
+    let blocks = findings.iter().any(|finding| finding.blocks);
+    if args.json {
+        writeln!(out, "{:#}", serde_json::json!({ "broker": findings }))?;
+    } else if findings.is_empty() {
+        writeln!(out, "the broker is as configured")?;
+    } else {
+        for finding in &findings {
+            let word = if finding.blocks { "error" } else { "note" };
+            writeln!(out, "{word}: {}", finding.text)?;
+        }
+    }
+    Ok(if blocks { Exit::Failure } else { Exit::Success })
+}
+
+/// Says something to the person at the terminal, whatever becomes of stdout. That stderr is
+/// closed is no reason to fail.
+fn talk(text: &str) {
+    drop(writeln!(io::stderr(), "{text}"));
+}
+
+/// Loads a configuration. What an operator should know about one that works, `check` and `run`
+/// say, and not every command again.
+fn load(path: &Path) -> Result<Config, Failure> {
+    Ok(load_all(path)?.config)
+}
+
+fn load_all(path: &Path) -> Result<Loaded, Failure> {
+    Config::load(path).map_err(|invalid| {
+        for problem in &invalid.problems {
+            talk(&problem.render(stderr_is_coloured()));
+        }
+        let errors = invalid
+            .problems
+            .iter()
+            .filter(|problem| problem.is_error())
+            .count();
+        let plural = if errors == 1 { "" } else { "s" };
+        let message = format!("{} is not good: {errors} error{plural}", path.display());
+        Failure::new(Exit::BadConfig, message)
+    })
+}
+
+fn stderr_is_coloured() -> bool {
+    io::stderr().is_terminal() && telemetry::wants_colour()
+}
+
+/// A runtime for a command that talks to somebody.
+fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
+    match runtime {
+        Ok(runtime) => runtime.block_on(work),
+        Err(error) => Err(Failure::new(
+            Exit::Failure,
+            format!("starting threads: {error}"),
+        )),
+    }
+}

@@ -1,0 +1,116 @@
+//! `hookgate explain`: saved requests in, verdicts out. Reads no network and writes nothing.
+
+use std::fs;
+use std::io::{Read as _, Write};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use jiff::Timestamp;
+
+use super::{ConfigArg, Done, Exit, Failure, load, talk};
+use crate::clock::Now;
+use crate::explain::{Explanation, Verdict, explain};
+
+/// Longest request file that is read: the longest body a source can take, and a head.
+const FILE_BYTES_MAX: u64 = 64 << 20;
+
+#[derive(Debug, Args)]
+pub(super) struct ExplainArgs {
+    /// Saved raw HTTP/1.1 requests: request line, headers, an empty line, the body
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// The source that they were meant for
+    #[arg(long, value_name = "SOURCE")]
+    source: String,
+    /// The time at which to judge timestamps, in seconds since 1970; now when not said
+    #[arg(long, value_name = "UNIX_TIME", allow_negative_numbers = true)]
+    at: Option<i64>,
+    /// One JSON object per file
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    config: ConfigArg,
+}
+
+pub(super) fn run(args: &ExplainArgs, out: &mut dyn Write) -> Done {
+    let config = load(&args.config.config)?;
+    let Some(source) = config
+        .sources
+        .iter()
+        .find(|source| *source.name == *args.source)
+    else {
+        let names: Vec<&str> = config.sources.iter().map(|source| &*source.name).collect();
+        let message = format!(
+            "there is no source {:?}; there are: {}",
+            args.source,
+            names.join(", ")
+        );
+        return Err(Failure::new(Exit::Usage, message));
+    };
+    let now = match args.at {
+        None => Now::read(),
+        Some(seconds) => Now::at(Timestamp::from_second(seconds).map_err(|error| {
+            Failure::new(
+                Exit::Usage,
+                format!("--at {seconds} is not a time: {error}"),
+            )
+        })?),
+    };
+    let mut exit = Exit::Success;
+    for file in &args.files {
+        let name = file.display().to_string();
+        let read = read(file);
+        if let Err(why) = &read {
+            talk(&format!("hookgate: {name}: {why}"));
+        }
+        let is_read = read.is_ok();
+        let explanation = match read {
+            Ok(request) => explain(source, &request, now),
+            Err(why) => Explanation::unread(why),
+        };
+        if explanation.verdict == Verdict::Reject {
+            exit = Exit::Failure;
+        }
+        if args.json {
+            writeln!(out, "{}", explanation.to_json(&name))?;
+        } else if is_read {
+            let Explanation {
+                verdict,
+                status,
+                reason,
+                detail,
+            } = &explanation;
+            writeln!(
+                out,
+                "{name}: {} ({status} {reason}): {detail}",
+                verdict.label()
+            )?;
+        }
+    }
+    Ok(exit)
+}
+
+/// The bytes of a file, or why it has none to judge. `-` is standard input.
+fn read(file: &Path) -> Result<Vec<u8>, String> {
+    let fail = |error: std::io::Error| format!("cannot be read: {error}");
+    let mut bytes = Vec::new();
+    if file == Path::new("-") {
+        std::io::stdin()
+            .take(FILE_BYTES_MAX + 1)
+            .read_to_end(&mut bytes)
+            .map_err(fail)?;
+    } else {
+        let opened = fs::File::open(file).map_err(fail)?;
+        opened
+            .take(FILE_BYTES_MAX + 1)
+            .read_to_end(&mut bytes)
+            .map_err(fail)?;
+    }
+    if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > FILE_BYTES_MAX {
+        return Err(format!("longer than {FILE_BYTES_MAX} bytes"));
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,306 @@
+//! `hookgate send SOURCE`.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytes::Bytes;
+use clap::Args;
+use http::Uri;
+use serde_json::{Value, json};
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use super::output::{lines, table};
+use super::{ConfigArg, Done, Exit, Failure, block_on, load, talk};
+use crate::client::{Answer, Client, Trust};
+use crate::clock::Now;
+use crate::config::{Config, Server, Tls};
+use crate::sample::{Recipe, Sample, make};
+use crate::source::Source;
+
+/// How far in the past `--stale` signs: beyond any provider's tolerance.
+const STALE: Duration = Duration::from_hours(24);
+/// Answers beyond this many are shown as a count per status.
+const ROWS_MAX: u64 = 20;
+/// How often a long run says how far it is.
+const PROGRESS_EVERY: Duration = Duration::from_secs(2);
+
+#[derive(Debug, Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "they are flags of a command line"
+)]
+pub(super) struct SendArgs {
+    /// The source whose provider to play
+    source: String,
+    #[command(flatten)]
+    config: ConfigArg,
+    /// The payload; an example of the provider's when not said
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// The event's type, as the provider names it
+    #[arg(long = "type", value_name = "TYPE")]
+    event_type: Option<String>,
+    /// How many events
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    count: u64,
+    /// Events per second; as fast as one connection takes them when not said
+    #[arg(long, value_name = "R", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    rate: Option<u32>,
+    /// Spoil the signature
+    #[arg(long)]
+    bad_signature: bool,
+    /// Sign for a moment long ago
+    #[arg(long)]
+    stale: bool,
+    /// Where to; the configuration's first listen address when not said
+    #[arg(long, value_name = "URL")]
+    url: Option<Uri>,
+    /// Believe any certificate; always so for loopback addresses
+    #[arg(long)]
+    insecure: bool,
+    /// One JSON object per answer
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: &SendArgs, out: &mut dyn Write) -> Done {
+    let config = load(&args.config.config)?;
+    let source = find_source(&config, &args.source)?;
+    let payload = match &args.file {
+        None => None,
+        Some(file) => Some(Bytes::from(std::fs::read(file).map_err(|error| {
+            Failure::new(
+                Exit::Failure,
+                format!("reading {}: {error}", file.display()),
+            )
+        })?)),
+    };
+    let url = args
+        .url
+        .clone()
+        .map_or_else(|| own_url(&config.server), Ok)?;
+    if !matches!(url.scheme_str(), Some("http" | "https")) {
+        let message = format!("--url {url}: it must begin with http:// or https://");
+        return Err(Failure::new(Exit::Usage, message));
+    }
+    let trust = if args.insecure || is_loopback(&url) {
+        Trust::Anyone
+    } else {
+        Trust::System
+    };
+    block_on(send_all(source, payload, &url, trust, args, out))
+}
+
+pub(super) fn find_source<'a>(config: &'a Config, name: &str) -> Result<&'a Source, Failure> {
+    config
+        .sources
+        .iter()
+        .find(|source| *source.name == *name)
+        .map(|source| &**source)
+        .ok_or_else(|| {
+            let names: Vec<&str> = config.sources.iter().map(|source| &*source.name).collect();
+            let message = format!(
+                "there is no source {name:?}; there are: {}",
+                names.join(", ")
+            );
+            Failure::new(Exit::Usage, message)
+        })
+}
+
+async fn send_all(
+    source: &Source,
+    payload: Option<Bytes>,
+    url: &Uri,
+    trust: Trust,
+    args: &SendArgs,
+    out: &mut dyn Write,
+) -> Done {
+    let unavailable = |error: crate::client::ClientError| {
+        let hint = "is the gateway running with this configuration?";
+        Failure::new(Exit::Unavailable, format!("{error}; {hint}"))
+    };
+    let mut client = Client::connect(url, trust).await.map_err(unavailable)?;
+    let period = args.rate.map(|rate| Duration::from_secs(1) / rate);
+    let mut pace = period.map(|period| {
+        let mut pace = interval(period);
+        pace.set_missed_tick_behavior(MissedTickBehavior::Burst);
+        pace
+    });
+    let mut report = Report::new(args);
+    for number in 1..=args.count {
+        if let Some(pace) = &mut pace {
+            pace.tick().await;
+        }
+        let sample = sample(source, payload.clone(), args)?;
+        let begun = Instant::now();
+        let sent = client.send(
+            sample.method.clone(),
+            &sample.target,
+            sample.headers.clone(),
+            sample.body.clone(),
+        );
+        let answer = match sent.await {
+            Ok(answer) => answer,
+            // The gateway may close a connection that has grown old; one new one is fair.
+            Err(_ended) => {
+                client = Client::connect(url, trust).await.map_err(unavailable)?;
+                client
+                    .send(sample.method, &sample.target, sample.headers, sample.body)
+                    .await
+                    .map_err(unavailable)?
+            }
+        };
+        report.add(number, &answer, begun.elapsed(), out)?;
+    }
+    report.finish(out)
+}
+
+fn sample(source: &Source, payload: Option<Bytes>, args: &SendArgs) -> Result<Sample, Failure> {
+    let mut at = Now::read().wall;
+    if args.stale {
+        at -= STALE;
+    }
+    let spoiled = args.bad_signature;
+    let recipe = Recipe {
+        payload,
+        event_type: args.event_type.clone(),
+        at,
+        spoiled,
+    };
+    make(source, &recipe).map_err(|what| {
+        Failure::new(
+            Exit::Failure,
+            format!("signing for {}: {what}", source.name),
+        )
+    })
+}
+
+/// What came back, as it is shown.
+struct Report {
+    json: bool,
+    every_row: bool,
+    rows: comfy_table::Table,
+    statuses: BTreeMap<u16, u64>,
+    count: u64,
+    begun: Instant,
+    last_progress: Instant,
+}
+
+impl Report {
+    fn new(args: &SendArgs) -> Self {
+        let now = Instant::now();
+        Self {
+            json: args.json,
+            every_row: args.count <= ROWS_MAX,
+            rows: table(&["#", "status", "answer", "ms"]),
+            statuses: BTreeMap::new(),
+            count: args.count,
+            begun: now,
+            last_progress: now,
+        }
+    }
+
+    fn add(
+        &mut self,
+        number: u64,
+        answer: &Answer,
+        took: Duration,
+        out: &mut dyn Write,
+    ) -> Result<(), Failure> {
+        let status = answer.status.as_u16();
+        *self.statuses.entry(status).or_default() += 1;
+        let body = String::from_utf8_lossy(&answer.body).trim().to_owned();
+        let ms = took.as_secs_f64() * 1000.0;
+        if self.json {
+            let answer = serde_json::from_str::<Value>(&body).unwrap_or(Value::String(body));
+            writeln!(
+                out,
+                "{}",
+                json!({ "number": number, "status": status, "ms": ms, "answer": answer })
+            )?;
+        } else if self.every_row {
+            let said = said(&body);
+            self.rows.add_row([
+                number.to_string(),
+                status.to_string(),
+                said,
+                format!("{ms:.1}"),
+            ]);
+        } else if self.last_progress.elapsed() > PROGRESS_EVERY {
+            self.last_progress = Instant::now();
+            talk(&format!("{number} of {}", self.count));
+        }
+        Ok(())
+    }
+
+    fn finish(self, out: &mut dyn Write) -> Done {
+        if !self.json && self.every_row {
+            write!(out, "{}", lines(&self.rows))?;
+        } else if !self.json {
+            let mut rows = table(&["status", "answers"]);
+            for (status, count) in &self.statuses {
+                rows.add_row([status.to_string(), count.to_string()]);
+            }
+            write!(out, "{}", lines(&rows))?;
+            talk(&format!(
+                "{} in {:.1} s",
+                self.count,
+                self.begun.elapsed().as_secs_f64()
+            ));
+        }
+        let all_taken = self
+            .statuses
+            .keys()
+            .all(|status| (200..300).contains(status));
+        Ok(if all_taken {
+            Exit::Success
+        } else {
+            Exit::Failure
+        })
+    }
+}
+
+/// What an answer says in few words: the event's id, or the problem.
+fn said(body: &str) -> String {
+    let answer: Option<Value> = serde_json::from_str(body).ok();
+    let field = |name: &str| {
+        answer
+            .as_ref()
+            .and_then(|answer| answer.get(name))
+            .and_then(Value::as_str)
+    };
+    match (field("id"), field("code"), field("detail")) {
+        (Some(id), _, _) => id.to_owned(),
+        (None, Some(code), Some(detail)) => format!("{code}: {detail}"),
+        _ => body.to_owned(),
+    }
+}
+
+fn own_url(server: &Server) -> Result<Uri, Failure> {
+    let fail = |what: &str| Failure::new(Exit::Usage, format!("{what}: say where with --url"));
+    let listen = server
+        .listen
+        .first()
+        .ok_or_else(|| fail("server.listen is empty"))?;
+    let ip = match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::from([127, 0, 0, 1]),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1]),
+        ip => ip,
+    };
+    let scheme = match &server.tls {
+        None => "http",
+        Some(Tls::Certificates(_) | Tls::SelfSigned) => "https",
+    };
+    format!("{scheme}://{}/", SocketAddr::new(ip, listen.port()))
+        .parse()
+        .map_err(|_odd| fail("server.listen makes no URL"))
+}
+
+fn is_loopback(url: &Uri) -> bool {
+    let host = url.host().unwrap_or_default();
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    bare == "localhost" || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}

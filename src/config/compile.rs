@@ -1,0 +1,398 @@
+//! A [`RawSource`] with its secrets becomes a [`Source`].
+
+mod face;
+mod remarks;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::preset::{self, Presets};
+use crate::config::problem::Problem;
+use crate::config::raw::{RawSource, RawVerify, Window};
+use crate::config::reader::{Reporter, did_you_mean, enumerate};
+use crate::config::secrets::Listed;
+use crate::config::source::VERIFY_HELP;
+use crate::config::value::{Wrong, quote};
+use crate::config::{Limits, Summary};
+use crate::pipeline::decode::Format;
+use crate::pipeline::expr::Expr;
+use crate::pipeline::handshake::Handshake;
+use crate::pipeline::limit::{PeerLimit, SourceLimit};
+use crate::pipeline::routing::RoutingKey;
+use crate::pipeline::schema::SchemaSet;
+use crate::pipeline::verify::{Context, Verifier};
+use crate::providers;
+use crate::secret::Labelled;
+use crate::source::{Ack, OnInvalid, Source};
+
+/// How long an event id is recognised when a source does not say.
+const DEDUPE_DEFAULT: Duration = Duration::from_secs(86_400);
+
+/// Longest name of a source, in bytes.
+const NAME_BYTES_MAX: usize = 64;
+
+/// Methods that a handshake may come with.
+const METHODS_HANDSHAKE: [&str; 7] = ["POST", "PUT", "PATCH", "DELETE", "GET", "HEAD", "OPTIONS"];
+
+/// What all sources share.
+#[derive(Debug)]
+pub(crate) struct Shared<'a> {
+    pub(crate) limits: &'a Limits,
+    pub(crate) public_url: Option<&'a str>,
+    pub(crate) has_broker: bool,
+    /// How long the journal keeps what was published.
+    pub(crate) retain: Duration,
+    /// And how much.
+    pub(crate) journal_bytes_max: u64,
+}
+
+/// One source as it stands in a file.
+#[derive(Debug)]
+pub(crate) struct Written<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) raw: RawSource,
+    pub(crate) secrets: Listed,
+    /// Whether there is a `verify` or a `provider`, be it one that makes no sense.
+    pub(crate) has_verify: bool,
+    /// The directory that its schema's path is relative to.
+    pub(crate) directory: &'a Path,
+    pub(crate) reporter: Reporter<'a>,
+}
+
+/// Compiles a source; reports what is wrong with it. `None`: it was too wrong.
+pub(crate) fn compile(
+    written: Written<'_>,
+    presets: &mut Presets,
+    shared: &Shared<'_>,
+) -> Option<(Source, Summary)> {
+    let Written {
+        name,
+        raw,
+        secrets,
+        has_verify,
+        directory,
+        reporter,
+    } = written;
+    // No message repeats a name that is not one.
+    let name = Arc::from(if is_name(name, &reporter) {
+        name
+    } else {
+        "NAME"
+    });
+    let says_max_body = raw.max_body.is_some();
+    let mut raw = merge(raw, presets, &reporter);
+    if !says_max_body {
+        // What a provider may send is no mistake of an operator who has less room.
+        let room = u64::try_from(shared.limits.bytes_in_flight_max).unwrap_or(u64::MAX);
+        let room = room.min(shared.journal_bytes_max / 2);
+        raw.max_body = raw.max_body.map(|bytes| bytes.min(room));
+    }
+    let source = Compiler {
+        name,
+        raw: &raw,
+        secrets,
+        has_verify,
+        directory,
+        reporter,
+        shared,
+    };
+    let summary = source.summary();
+    source.compile().map(|source| (source, summary))
+}
+
+fn is_name(name: &str, reporter: &Reporter<'_>) -> bool {
+    let plain =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-".contains(&byte);
+    let is_name = (1..=NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(plain);
+    if !is_name {
+        let what = format!("{} is not a name for a source", quote(name));
+        let help = format!(
+            "use small letters, digits, `-` and `_`, at most {NAME_BYTES_MAX}: it is part of the \
+             path, of routing keys and of metrics"
+        );
+        reporter.error(&[], Wrong::new(what, help));
+    }
+    is_name
+}
+
+/// Lays the user's keys over those of the provider, if there is such a one.
+fn merge(raw: RawSource, presets: &mut Presets, reporter: &Reporter<'_>) -> RawSource {
+    let Some(provider) = raw.provider.clone() else {
+        return raw;
+    };
+    if let Some(preset) = presets.find(&provider) {
+        return preset::lay_over(raw, preset);
+    }
+    let names = providers::names();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    reporter.error(
+        &["provider"],
+        Wrong::new(
+            format!("there is no provider {}", quote(&provider)),
+            format!(
+                "{}the built-in ones are {}",
+                did_you_mean(&provider, &names),
+                enumerate(&names, "`", "and")
+            ),
+        ),
+    );
+    raw
+}
+
+struct Compiler<'a> {
+    name: Arc<str>,
+    raw: &'a RawSource,
+    secrets: Listed,
+    has_verify: bool,
+    directory: &'a Path,
+    reporter: Reporter<'a>,
+    shared: &'a Shared<'a>,
+}
+
+impl Compiler<'_> {
+    /// Every part is compiled before any is missed, so that all mistakes are found.
+    fn compile(self) -> Option<Source> {
+        let raw = self.raw;
+        let path = self.path();
+        let format = self.format();
+        let methods = self.methods();
+        let context = Context {
+            secrets: self.known_secrets(),
+            config: &raw.config,
+            url: self.shared.public_url.map(|url| format!("{url}{path}")),
+        };
+        let mut verifier = self.verifier(&context);
+        let handshakes = self.handshakes(&context, verifier.as_ref());
+        if handshakes.iter().any(Handshake::signs_for_strangers) {
+            verifier.iter_mut().for_each(Verifier::beware_of_challenges);
+        }
+        let event_id = self.expressions("event_id", raw.event_id.as_deref(), format);
+        let event_type = self.expressions("event_type", raw.event_type.as_deref(), format);
+        let schemas = self.schemas(format);
+        let routing_key = self.routing_key();
+        let allow_ips = self.allow_ips();
+        let body = self.body_bounds();
+        let ack = self.ack();
+        let forward_headers = self.forward_headers();
+        let reply = self.reply();
+        self.remark();
+        Some(Source {
+            provider: raw.provider.clone(),
+            methods,
+            allow_ips,
+            peer_limit: raw
+                .peer_rate_limit
+                .map(|rate| PeerLimit::new(Arc::clone(&self.name), rate)),
+            body,
+            handshakes,
+            verifier: verifier?,
+            enforce: raw.enforce.unwrap_or(true),
+            limit: raw
+                .rate_limit
+                .map(|rate| SourceLimit::new(Arc::clone(&self.name), rate)),
+            format,
+            event_id,
+            event_type,
+            schemas,
+            on_invalid: match raw.on_invalid.as_deref() {
+                Some("quarantine") => OnInvalid::Quarantine,
+                _ => OnInvalid::Reject,
+            },
+            dedupe: match raw.dedupe {
+                Some(Window::Off) => None,
+                Some(Window::For(window)) => Some(window),
+                None => Some(DEDUPE_DEFAULT),
+            },
+            routing_key: routing_key?,
+            ack,
+            forward_headers,
+            reply,
+            path,
+            name: self.name,
+        })
+    }
+
+    fn format(&self) -> Format {
+        match self.raw.format.as_deref() {
+            Some("json") => Format::Json,
+            Some("form") => Format::Form,
+            Some("raw") => Format::Raw,
+            _ => Format::Auto,
+        }
+    }
+
+    /// What could be resolved of its secrets: all of them, or none.
+    fn known_secrets(&self) -> &[Labelled] {
+        match &self.secrets {
+            Listed::All(secrets) => secrets,
+            Listed::Absent | Listed::Broken => &[],
+        }
+    }
+
+    fn verifier(&self, context: &Context<'_>) -> Option<Verifier> {
+        let Some(verify) = &self.raw.verify else {
+            if self.has_verify {
+                // What is wrong with it has been reported.
+                return None;
+            }
+            self.reporter.error(
+                &[],
+                Wrong::new(
+                    format!("source `{}` has no way to verify who sends", self.name),
+                    VERIFY_HELP.replace("sources.NAME", &format!("sources.{}", self.name)),
+                ),
+            );
+            return None;
+        };
+        let needs_secrets = match verify {
+            RawVerify::InsecureNone => {
+                self.shout_insecure();
+                false
+            }
+            RawVerify::Schemes(schemes) => schemes
+                .iter()
+                .any(|scheme| scheme.algorithm.as_deref() != Some("client-certificate")),
+        };
+        let whole = !needs_secrets || !context.secrets.is_empty();
+        if needs_secrets && matches!(self.secrets, Listed::Absent) {
+            self.reporter.error(
+                &[],
+                Wrong::new(
+                    format!("source `{}` has no `secrets` to verify with", self.name),
+                    format!(
+                        "write secrets = [{{ env = \"{}_SECRET\" }}] in [sources.{}]",
+                        self.name.to_ascii_uppercase().replace('-', "_"),
+                        self.name
+                    ),
+                ),
+            );
+        }
+        match Verifier::compile(verify, context) {
+            Ok(verifier) => Some(verifier),
+            Err(problems) => {
+                // Without secrets, only what is said of `verify` itself is to be believed.
+                let about_verify = |problem: &Problem| {
+                    problem.path.first().is_some_and(|key| key == "verify")
+                        && problem.path.len() > 1
+                };
+                for problem in problems.into_iter().filter(|it| whole || about_verify(it)) {
+                    self.reporter.push(problem);
+                }
+                None
+            }
+        }
+    }
+
+    /// Compiles the rules. Where there is no verifier, another one stands in, so that mistakes in
+    /// the rules are found nevertheless; those about replies may be its doing.
+    fn handshakes(&self, context: &Context<'_>, verifier: Option<&Verifier>) -> Vec<Handshake> {
+        let mut handshakes = Vec::new();
+        let stand_in = Verifier::compile(&RawVerify::InsecureNone, context);
+        let Some(used) = verifier.or(stand_in.as_ref().ok()) else {
+            return handshakes;
+        };
+        for (index, rule) in self.raw.handshakes.iter().enumerate() {
+            let index = index.to_string();
+            if let Some(method) = &rule.method
+                && !METHODS_HANDSHAKE.contains(&method.as_str())
+            {
+                self.reporter.error(
+                    &["handshake", &index, "method"],
+                    Wrong::new(
+                        format!("{} is not a method of a handshake", quote(method)),
+                        format!("it can be {}", enumerate(&METHODS_HANDSHAKE, "`", "or")),
+                    ),
+                );
+                continue;
+            }
+            match Handshake::compile(rule, context, used) {
+                Ok(handshake) => handshakes.push(handshake),
+                Err(problems) => {
+                    let about_reply =
+                        |problem: &Problem| problem.path.first().is_some_and(|key| key == "reply");
+                    for problem in problems {
+                        if verifier.is_some() || !about_reply(&problem) {
+                            self.reporter.push(problem.under(&["handshake", &index]));
+                        }
+                    }
+                }
+            }
+        }
+        handshakes
+    }
+
+    fn expressions(&self, key: &str, texts: Option<&[String]>, format: Format) -> Vec<Expr> {
+        let mut expressions = Vec::new();
+        for (index, text) in texts.unwrap_or_default().iter().enumerate() {
+            let index = index.to_string();
+            let parsed = Expr::parse(text)
+                .map_err(|why| Wrong::from(format!("{} is not an expression: {why}", quote(text))));
+            let Some(expression) = self.reporter.accept(&[key, &index], parsed) else {
+                continue;
+            };
+            if expression.needs_json() && format == Format::Raw {
+                let what = format!(
+                    "{} reads a body that format = \"raw\" leaves alone",
+                    quote(text)
+                );
+                let help = "use header:NAME or query:NAME, or another `format`";
+                self.reporter.error(&[key, &index], Wrong::new(what, help));
+            }
+            expressions.push(expression);
+        }
+        expressions
+    }
+
+    fn schemas(&self, format: Format) -> Option<SchemaSet> {
+        let schema = self.raw.schema.as_ref()?;
+        if format == Format::Raw {
+            let what =
+                "a schema needs a body that can be read, and format = \"raw\" leaves it alone";
+            self.reporter.error(
+                &["schema"],
+                Wrong::new(what, "take out `schema`, or `format`"),
+            );
+        }
+        match SchemaSet::load(&self.directory.join(schema)) {
+            Ok(schemas) => Some(schemas),
+            Err(problems) => {
+                problems
+                    .into_iter()
+                    .for_each(|problem| self.reporter.push(problem));
+                None
+            }
+        }
+    }
+
+    fn routing_key(&self) -> Option<RoutingKey> {
+        let written = self.raw.routing_key.as_ref();
+        let template = written.map_or_else(|| format!("{}.{{type}}", self.name), String::clone);
+        let parsed = RoutingKey::parse(&template);
+        self.reporter.accept(
+            &["routing_key"],
+            parsed.map_err(|why| {
+                Wrong::new(
+                    format!("the routing key {}: {why}", quote(&template)),
+                    format!("write \"{}.{{type}}\", for example", self.name),
+                )
+            }),
+        )
+    }
+
+    fn ack(&self) -> Ack {
+        if self.raw.ack.as_deref() != Some("broker") {
+            return Ack::Journal;
+        }
+        if !self.shared.has_broker {
+            self.reporter.error(
+                &["ack"],
+                Wrong::new(
+                    "ack = \"broker\" without a [broker]",
+                    "write [broker] with urls, or ack = \"journal\"",
+                ),
+            );
+        }
+        Ack::Broker
+    }
+}

@@ -1,0 +1,101 @@
+//! What is no mistake, but worth a word.
+
+use std::sync::Arc;
+
+use crate::config::Summary;
+use crate::config::compile::Compiler;
+use crate::config::raw::{RawVerify, Window};
+use crate::config::secrets::Listed;
+use crate::config::value::Shown;
+
+impl Compiler<'_> {
+    pub(super) fn shout_insecure(&self) {
+        self.reporter.warning(
+            &["verify"],
+            format!(
+                "ANYONE CAN SEND TO `{}`: verify = \"insecure-none\" proves nothing about a sender",
+                self.name
+            ),
+            "describe the sender's signature in [sources.NAME.verify], or choose a provider"
+                .replace("NAME", &self.name),
+        );
+        if !matches!(self.secrets, Listed::Absent) {
+            self.reporter.warning(
+                &["secrets"],
+                "these secrets are not used, because of verify = \"insecure-none\"",
+                "take them out, or `verify`",
+            );
+        }
+    }
+
+    /// Settings that are no mistake, but do not do what somebody may expect.
+    pub(super) fn remark(&self) {
+        if self.raw.enforce == Some(false) {
+            self.reporter.warning(
+                &["enforce"],
+                format!("source `{}` lets through what it cannot verify", self.name),
+                "fine for finding out what would be refused; then write enforce = true",
+            );
+        }
+        if let Some(Window::For(window)) = self.raw.dedupe {
+            if self.raw.event_id.is_none() {
+                self.reporter.warning(
+                    &["dedupe"],
+                    "`dedupe` does nothing without `event_id`",
+                    "say where the sender's id stands: event_id = \"header:X-Event-Id\"",
+                );
+            }
+            if window > self.shared.retain {
+                self.reporter.warning(
+                    &["dedupe"],
+                    format!(
+                        "after a restart, only the ids of the last {} are known",
+                        Shown(self.shared.retain)
+                    ),
+                    "make `retain` in [journal] as long as this window",
+                );
+            }
+        }
+        if self.raw.on_invalid.is_some() && self.raw.schema.is_none() {
+            self.reporter.warning(
+                &["on_invalid"],
+                "`on_invalid` does nothing without `schema`",
+                "write schema = \"schemas/NAME\"".replace("NAME", &self.name),
+            );
+        }
+    }
+
+    /// What `check` shows of it.
+    pub(super) fn summary(&self) -> Summary {
+        let (verification, is_insecure) = match &self.raw.verify {
+            Some(RawVerify::Schemes(schemes)) => {
+                let algorithms = schemes
+                    .iter()
+                    .map(|it| it.algorithm.as_deref().unwrap_or("?"));
+                (algorithms.collect::<Vec<&str>>().join(" and "), false)
+            }
+            Some(RawVerify::InsecureNone) => ("NONE".to_owned(), true),
+            None => (String::new(), false),
+        };
+        let secrets = self
+            .known_secrets()
+            .iter()
+            .map(|it| Arc::clone(&it.label))
+            .collect();
+        Summary {
+            name: Arc::clone(&self.name),
+            path: self
+                .raw
+                .path
+                .clone()
+                .unwrap_or_else(|| format!("/{}", self.name)),
+            provider: self.raw.provider.clone(),
+            verification,
+            is_insecure,
+            secrets,
+            schema: self.raw.schema.clone(),
+            ack: self.raw.ack.clone().unwrap_or_else(|| "journal".to_owned()),
+            enforce: self.raw.enforce.unwrap_or(true),
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! `[sources.NAME]` as written: a table becomes a [`RawSource`]. Also the grammar of the built-in
+//! providers.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use crate::config::raw::{
+    RawAbout, RawHandshake, RawList, RawReply, RawScheme, RawSource, RawVerify, Window,
+};
+use crate::config::reader::{Node, Table};
+use crate::config::server::BODY_BYTES;
+use crate::config::value::{self, Wrong, quote};
+use crate::pipeline::limit::Rate;
+
+/// How long an event id may be recognised.
+const DEDUPE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(30 * 86_400);
+
+/// How far a timestamp may be off; zero is "not checked".
+const TOLERANCE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(7 * 86_400);
+
+/// An answer that is given is 2xx: a refusal is never configured.
+const REPLY_STATUS: RangeInclusive<u64> = 200..=299;
+
+/// Longest answer, in bytes.
+const REPLY_BYTES_MAX: usize = 64 * 1024;
+
+/// Most handshake rules of a source, schemes of a `verify`, and words in a list.
+const LIST_MAX: usize = 64;
+
+/// How to say who may send.
+pub(crate) const VERIFY_HELP: &str = "write provider = \"NAME\" (`hookgate providers` lists them), or \
+     [sources.NAME.verify] with algorithm, signature and signed; verify = \"insecure-none\" takes \
+     anything from anyone";
+
+/// Reads every key but `secrets` and `about`, which not all tables of this kind have.
+pub(crate) fn read(table: &mut Table<'_>) -> RawSource {
+    RawSource {
+        provider: table.get("provider").and_then(|node| node.string()),
+        path: table.get("path").and_then(|node| node.string()),
+        methods: strings(table, "methods"),
+        verify: table.get("verify").and_then(|node| verify(&node)),
+        handshakes: table
+            .get("handshake")
+            .map(|node| handshakes(&node))
+            .unwrap_or_default(),
+        config: table
+            .get("config")
+            .map(|node| words(&node))
+            .unwrap_or_default(),
+        event_id: strings(table, "event_id"),
+        event_type: strings(table, "event_type"),
+        format: choice(table, "format", &["auto", "json", "form", "raw"]),
+        schema: table.get("schema").and_then(|node| node.string()),
+        on_invalid: choice(table, "on_invalid", &["reject", "quarantine"]),
+        rate_limit: table.get("rate_limit").and_then(|node| rate(&node)),
+        peer_rate_limit: table.get("peer_rate_limit").and_then(|node| rate(&node)),
+        routing_key: table.get("routing_key").and_then(|node| node.string()),
+        ack: choice(table, "ack", &["journal", "broker"]),
+        dedupe: table.get("dedupe").and_then(|node| dedupe(&node)),
+        enforce: table.get("enforce").and_then(|node| node.boolean()),
+        forward_headers: list(table, "forward_headers"),
+        allow_ips: list(table, "allow_ips"),
+        max_body: table
+            .get("max_body")
+            .and_then(|node| node.size(&BODY_BYTES)),
+        reply: table.get("reply").and_then(|node| node.table()).map(reply),
+        about: None,
+    }
+}
+
+/// Reads `[about]` of a built-in provider.
+pub(crate) fn about(mut table: Table<'_>) -> RawAbout {
+    let mut text = |key| {
+        let node = table.require(key, "see another provider's file");
+        node.and_then(|node| node.string()).unwrap_or_default()
+    };
+    let about = RawAbout {
+        title: text("title"),
+        docs: text("docs"),
+        setup: list(&mut table, "setup").unwrap_or_default(),
+    };
+    table.finish();
+    about
+}
+
+fn verify(node: &Node<'_>) -> Option<RawVerify> {
+    if node.is_text() {
+        let text = node.text()?;
+        if text == "insecure-none" {
+            return Some(RawVerify::InsecureNone);
+        }
+        node.error(Wrong::new(
+            format!("`verify` cannot be {}", quote(text)),
+            VERIFY_HELP,
+        ));
+        return None;
+    }
+    let items = bounded(node, node.one_or_more());
+    if items.is_empty() {
+        node.error(Wrong::new("`verify` is an empty list", VERIFY_HELP));
+        return None;
+    }
+    let schemes: Vec<RawScheme> = items.iter().filter_map(Node::table).map(scheme).collect();
+    if schemes.is_empty() {
+        None
+    } else {
+        Some(RawVerify::Schemes(schemes))
+    }
+}
+
+fn scheme(mut table: Table<'_>) -> RawScheme {
+    let mut text = |key| table.get(key).and_then(|node: Node<'_>| node.string());
+    let algorithm = text("algorithm");
+    let encoding = text("encoding");
+    let key = text("key");
+    let signed = text("signed");
+    let timestamp = text("timestamp");
+    let timestamp_unit = text("timestamp_unit");
+    let prefix = table
+        .get("prefix")
+        .and_then(|node| node.text())
+        .map(str::to_owned);
+    let scheme = RawScheme {
+        algorithm,
+        signature: strings(&mut table, "signature").unwrap_or_default(),
+        prefix,
+        list: table
+            .get("list")
+            .and_then(|node| node.table())
+            .map(signature_list),
+        encoding,
+        key,
+        signed,
+        timestamp,
+        timestamp_unit,
+        tolerance: table
+            .get("tolerance")
+            .and_then(|node| node.duration(&TOLERANCE)),
+        assert: strings(&mut table, "assert").unwrap_or_default(),
+    };
+    table.finish();
+    scheme
+}
+
+fn signature_list(mut table: Table<'_>) -> RawList {
+    let mut text = |key| table.get(key).and_then(|node: Node<'_>| node.string());
+    let list = RawList {
+        separator: text("separator"),
+        assign: text("assign"),
+        pick: text("pick"),
+    };
+    table.finish();
+    list
+}
+
+fn handshakes(node: &Node<'_>) -> Vec<RawHandshake> {
+    let items = bounded(node, node.items());
+    items
+        .iter()
+        .filter_map(Node::table)
+        .map(handshake)
+        .collect()
+}
+
+fn handshake(mut table: Table<'_>) -> RawHandshake {
+    let handshake = RawHandshake {
+        method: table.get("method").and_then(|node| node.string()),
+        equals: table
+            .get("match")
+            .map(|node| words(&node))
+            .unwrap_or_default(),
+        has: strings(&mut table, "has").unwrap_or_default(),
+        verify: table.get("verify").and_then(|node| node.boolean()),
+        reply: reply(table.section("reply")),
+    };
+    table.finish();
+    handshake
+}
+
+fn reply(mut table: Table<'_>) -> RawReply {
+    let status = table
+        .get("status")
+        .and_then(|node| node.count(&REPLY_STATUS));
+    let content_type = table.get("content_type").and_then(|node| node.string());
+    let body_node = table.get("body");
+    let body = body_node.as_ref().and_then(Node::text).map(str::to_owned);
+    if let (Some(node), Some(body)) = (&body_node, &body)
+        && body.len() > REPLY_BYTES_MAX
+    {
+        node.error(format!(
+            "`body` has at most {REPLY_BYTES_MAX} bytes, not {}",
+            body.len()
+        ));
+    }
+    table.finish();
+    RawReply {
+        status: status.and_then(|status| u16::try_from(status).ok()),
+        content_type,
+        body,
+    }
+}
+
+/// `"200/s"` or `{ rate = "200/s", burst = 400 }`.
+fn rate(node: &Node<'_>) -> Option<Rate> {
+    if !node.is_table() {
+        return rate_text(node);
+    }
+    let mut table = node.table()?;
+    let help = "write rate_limit = \"200/s\" or { rate = \"200/s\", burst = 400 }";
+    let rate = table
+        .require("rate", help)
+        .and_then(|node| rate_text(&node));
+    let burst = table.get("burst").and_then(|node| {
+        let count = node.count(&(1..=u64::from(value::RATE_COUNT_MAX)))?;
+        node.accept(value::rate_count(count))
+    });
+    table.finish();
+    rate.map(|rate| Rate {
+        burst: burst.unwrap_or(rate.burst),
+        ..rate
+    })
+}
+
+fn rate_text(node: &Node<'_>) -> Option<Rate> {
+    let rate = value::rate(node.text()?);
+    node.accept(rate.map_err(|wrong| Wrong {
+        what: format!("`{}`: {}", node.name(), wrong.what),
+        ..wrong
+    }))
+}
+
+/// `false` or `"24h"`.
+fn dedupe(node: &Node<'_>) -> Option<Window> {
+    if node.is_false() {
+        return Some(Window::Off);
+    }
+    if !node.is_text() {
+        node.mistyped("`false` or a duration such as \"24h\"");
+        return None;
+    }
+    node.duration(&DEDUPE).map(Window::For)
+}
+
+/// A table of texts under keys of the user's own.
+fn words(node: &Node<'_>) -> BTreeMap<String, String> {
+    let Some(table) = node.table() else {
+        return BTreeMap::new();
+    };
+    let entries = table.entries().into_iter();
+    entries
+        .filter_map(|(key, node)| Some((key.to_owned(), node.text()?.to_owned())))
+        .collect()
+}
+
+/// A word of a closed set, kept as a word.
+fn choice(table: &mut Table<'_>, key: &'static str, words: &[&'static str]) -> Option<String> {
+    let choices: Vec<(&str, &str)> = words.iter().map(|&word| (word, word)).collect();
+    table
+        .get(key)
+        .and_then(|node| node.choice(&choices))
+        .map(str::to_owned)
+}
+
+/// One text or several; at least one.
+fn strings(table: &mut Table<'_>, key: &'static str) -> Option<Vec<String>> {
+    let node = table.get(key)?;
+    bounded(&node, node.strings().unwrap_or_default()).into()
+}
+
+/// Several texts, maybe none.
+fn list(table: &mut Table<'_>, key: &'static str) -> Option<Vec<String>> {
+    let node = table.get(key)?;
+    Some(
+        bounded(&node, node.items())
+            .iter()
+            .filter_map(Node::string)
+            .collect(),
+    )
+}
+
+fn bounded<T>(node: &Node<'_>, mut items: Vec<T>) -> Vec<T> {
+    if items.len() > LIST_MAX {
+        node.error(format!(
+            "this list has at most {LIST_MAX} elements, not {}",
+            items.len()
+        ));
+        items.truncate(LIST_MAX);
+    }
+    items
+}

@@ -1,0 +1,414 @@
+//! One request: from hyper's types into the pipeline and back, and into the books exactly once.
+
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use http::request::Parts;
+use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
+use http_body_util::Full;
+use ipnet::IpNet;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::Level;
+use uuid::{NoContext, Uuid};
+
+use crate::clock::Now;
+use crate::edge::client_ip::client_ip;
+use crate::edge::connection::{Handler, Peer};
+use crate::edge::gate;
+use crate::edge::reply::{Afterwards, X_REQUEST_ID, reply};
+use crate::edge::watched::{Exchange, RequestBody};
+use crate::metrics::{Metrics, observe};
+use crate::pipeline::arrival::{Arrival, Head};
+use crate::pipeline::{Account, Outcome, Pipeline};
+use crate::reject::Reject;
+use crate::watch::{Seen, Watch};
+
+/// Longest `X-Request-Id` that is taken over from the sender.
+const REQUEST_ID_BYTES_MAX: usize = 64;
+/// Longest path in the log, in bytes.
+const PATH_BYTES_MAX: usize = 256;
+/// Longest id or type of an event in the log, in bytes.
+const NAME_BYTES_MAX: usize = 128;
+/// Longest explanation in the log, in bytes.
+const DETAIL_BYTES_MAX: usize = 1024;
+
+/// The pipeline as the edge sees it. One implementation is the pipeline, one in tests decides
+/// what it is told to.
+pub trait Decide: Send + Sync + 'static {
+    /// Takes one webhook as far as safety.
+    ///
+    /// # Errors
+    ///
+    /// Every way to be turned away.
+    fn decide(
+        &self,
+        arrival: Arrival<RequestBody>,
+        now: Now,
+        account: &mut Account,
+    ) -> impl Future<Output = Decision> + Send;
+
+    /// What is counted.
+    fn metrics(&self) -> &Metrics;
+}
+
+/// How a request ended.
+pub type Decision = Result<Outcome, Reject>;
+
+impl Decide for Pipeline {
+    async fn decide(
+        &self,
+        arrival: Arrival<RequestBody>,
+        now: Now,
+        account: &mut Account,
+    ) -> Decision {
+        self.receive(arrival, now, account).await
+    }
+
+    fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+}
+
+/// Hands requests to the pipeline.
+#[derive(Debug)]
+pub struct Gateway<D>(Arc<Shared<D>>);
+
+#[derive(Debug)]
+struct Shared<D> {
+    pipeline: Arc<D>,
+    watch: Watch,
+    trusted_proxies: Vec<IpNet>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+/// What the books say about a request, known before the pipeline sees it.
+#[derive(Debug)]
+struct Entry {
+    now: Now,
+    request_id: Arc<str>,
+    client_ip: std::net::IpAddr,
+    method: Method,
+    path: String,
+    version: Version,
+    exchange: Arc<Exchange>,
+}
+
+impl<D: Decide> Gateway<D> {
+    /// `tasks` owns what is begun here; after `stop`, new requests are turned away.
+    pub fn new(
+        pipeline: Arc<D>,
+        watch: Watch,
+        trusted_proxies: Vec<IpNet>,
+        tasks: TaskTracker,
+        stop: CancellationToken,
+    ) -> Self {
+        Self(Arc::new(Shared {
+            pipeline,
+            watch,
+            trusted_proxies,
+            tasks,
+            stop,
+        }))
+    }
+}
+
+impl<D> Clone for Gateway<D> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<D: Decide> Handler for Gateway<D> {
+    /// A sender that hangs up makes hyper drop this future. What has begun goes on in its own
+    /// task, so that an event is stored or not, and counted, whoever is still there to be told.
+    async fn handle(self, request: Request<RequestBody>, peer: Peer) -> Response<Full<Bytes>> {
+        let shared = self.0;
+        let (head, body) = request.into_parts();
+        let entry = shared.entry(&head, &body, peer);
+        if let Err(reject) = shared.may_enter(&head) {
+            return shared.settle(&entry, &Account::default(), &Err(reject));
+        }
+        let arrival = Arrival {
+            head: entry.head(head),
+            body,
+        };
+        let (version, request_id) = (entry.version, Arc::clone(&entry.request_id));
+        let tasks = shared.tasks.clone();
+        let task = tasks.spawn(async move {
+            let mut account = Account::default();
+            let decision = shared.decide(arrival, entry.now, &mut account).await;
+            shared.settle(&entry, &account, &decision)
+        });
+        match task.await {
+            Ok(response) => response,
+            // Only settling itself can have panicked.
+            Err(_panicked) => {
+                let afterwards = afterwards(version, false);
+                reply(&Err(Reject::Defect), &request_id, afterwards)
+            }
+        }
+    }
+}
+
+impl<D: Decide> Shared<D> {
+    fn entry(&self, head: &Parts, body: &RequestBody, peer: Peer) -> Entry {
+        let now = Now::read();
+        self.metrics().edge.requests_in_flight.increment(1.0);
+        Entry {
+            now,
+            request_id: request_id(&head.headers, now),
+            client_ip: client_ip(peer.address.ip(), &head.headers, &self.trusted_proxies),
+            method: head.method.clone(),
+            path: shortened(head.uri.path(), PATH_BYTES_MAX),
+            version: head.version,
+            exchange: Arc::clone(body.exchange()),
+        }
+    }
+
+    fn may_enter(&self, head: &Parts) -> Result<(), Reject> {
+        if self.stop.is_cancelled() {
+            return Err(Reject::Draining);
+        }
+        gate::check(head)
+    }
+
+    /// A panic is a defect of ours and costs this request only. What it said is in the log, by
+    /// the panic hook; the sender learns nothing.
+    async fn decide(
+        &self,
+        arrival: Arrival<RequestBody>,
+        now: Now,
+        account: &mut Account,
+    ) -> Decision {
+        AssertUnwindSafe(self.pipeline.decide(arrival, now, account))
+            .catch_unwind()
+            .await
+            .unwrap_or(Err(Reject::Defect))
+    }
+
+    /// Makes the answer and the entry in the books.
+    fn settle(
+        &self,
+        entry: &Entry,
+        account: &Account,
+        decision: &Decision,
+    ) -> Response<Full<Bytes>> {
+        let may_go_on = entry.exchange.body_ended() && !ends_connection(decision);
+        let afterwards = afterwards(entry.version, may_go_on);
+        let response = reply(decision, &entry.request_id, afterwards);
+        let duration = entry.now.mono.elapsed();
+        self.count(account, decision, duration);
+        log(entry, account, decision, response.status(), duration);
+        let status = response.status();
+        self.watch
+            .tell(|| seen(entry, account, decision, status, duration));
+        response
+    }
+
+    /// Counts a request as received in the same moment as how it ended, so that the books balance
+    /// whenever they are read.
+    fn count(&self, account: &Account, decision: &Decision, duration: Duration) {
+        let metrics = self.metrics();
+        let name = account.source.as_deref();
+        let source = metrics.source(name);
+        source.received.increment(1);
+        match decision {
+            Ok(Outcome::Accepted(..)) => source.accepted.increment(1),
+            Ok(Outcome::Duplicate(..)) => source.duplicate.increment(1),
+            Ok(Outcome::Handshake(_)) => source.handshake.increment(1),
+            Err(reject) => metrics.rejected(name, reject),
+        }
+        observe(&source.duration, duration);
+        if account.body_bytes > 0 {
+            #[expect(clippy::cast_precision_loss, reason = "bodies are shorter than 2^53")]
+            source.body_bytes.record(account.body_bytes as f64);
+        }
+        if let (Some(source), Some(key)) = (name, account.key.as_deref()) {
+            metrics.secret_used(source, key);
+        }
+        metrics.edge.requests_in_flight.decrement(1.0);
+    }
+
+    fn metrics(&self) -> &Metrics {
+        self.pipeline.metrics()
+    }
+}
+
+impl Entry {
+    fn head(&self, head: Parts) -> Head {
+        Head {
+            method: head.method,
+            path: head.uri.path().to_owned(),
+            query: head.uri.query().map(str::to_owned),
+            headers: head.headers,
+            client_ip: self.client_ip,
+            request_id: Arc::clone(&self.request_id),
+        }
+    }
+}
+
+/// The sender's id for the request if it is harmless, else one of ours.
+fn request_id(headers: &HeaderMap, now: Now) -> Arc<str> {
+    let plain = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
+    let mut ids = headers.get_all(X_REQUEST_ID).iter();
+    if let (Some(id), None) = (ids.next(), ids.next())
+        && (1..=REQUEST_ID_BYTES_MAX).contains(&id.len())
+        && id.as_bytes().iter().all(plain)
+        && let Ok(id) = id.to_str()
+    {
+        return Arc::from(id);
+    }
+    let seconds = u64::try_from(now.wall.as_second()).unwrap_or_default();
+    let nanos = u32::try_from(now.wall.subsec_nanosecond()).unwrap_or_default();
+    let id = Uuid::new_v7(uuid::Timestamp::from_unix(NoContext, seconds, nanos));
+    Arc::from(id.to_string())
+}
+
+/// After these the rest of what was sent cannot be trusted to be a request.
+fn ends_connection(decision: &Decision) -> bool {
+    matches!(
+        decision,
+        Err(Reject::Ambiguous(_)
+            | Reject::BodyTooLarge(_)
+            | Reject::BodyTooSlow
+            | Reject::BodyBroken)
+    )
+}
+
+/// HTTP/2 has a stream per request, and no word for closing the connection in an answer.
+fn afterwards(version: Version, may_go_on: bool) -> Afterwards {
+    if may_go_on || version >= Version::HTTP_2 {
+        Afterwards::Open
+    } else {
+        Afterwards::Close
+    }
+}
+
+// === the log line and what `tail` sees ===
+
+/// Cuts at a character, and says so.
+fn shortened(text: &str, bytes_max: usize) -> String {
+    if text.len() <= bytes_max {
+        return text.to_owned();
+    }
+    let mut end = bytes_max;
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    let (kept, _) = text.split_at(end);
+    format!("{kept}...")
+}
+
+fn name(text: Option<&String>) -> Option<String> {
+    text.map(|text| shortened(text, NAME_BYTES_MAX))
+}
+
+fn outcome(decision: &Decision) -> &'static str {
+    decision.as_ref().map_or("rejected", Outcome::label)
+}
+
+fn message_id(decision: &Decision) -> Option<Uuid> {
+    match decision {
+        Ok(Outcome::Accepted(id, _) | Outcome::Duplicate(id, _)) => Some(*id),
+        Ok(Outcome::Handshake(_)) | Err(_) => None,
+    }
+}
+
+/// Why it was rejected; or why it should have been, where the source lets that through.
+fn detail(account: &Account, decision: &Decision) -> Option<String> {
+    let detail = match decision {
+        Err(reject) => Some(reject.detail()),
+        Ok(_) => account
+            .unproved
+            .clone()
+            .or_else(|| account.quarantined.clone()),
+    };
+    detail.map(|detail| shortened(&detail, DETAIL_BYTES_MAX))
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    // Microseconds are fine enough, and keep the line readable.
+    (duration.as_secs_f64() * 1e6).round() / 1e3
+}
+
+/// One line per request. Never a body, a secret or a signature; whatever a sender wrote is capped
+/// here, and escaped by `telemetry`.
+fn log(
+    entry: &Entry,
+    account: &Account,
+    decision: &Decision,
+    status: StatusCode,
+    duration: Duration,
+) {
+    // A level must be known when the program is built, hence one branch for each.
+    macro_rules! line {
+        ($level:expr) => {
+            tracing::event!(
+                target: "hookgate::access",
+                $level,
+                request_id = &*entry.request_id,
+                source = account.source.as_deref(),
+                outcome = outcome(decision),
+                reason = decision.as_ref().err().map(Reject::label),
+                status = status.as_u16(),
+                bytes = account.body_bytes,
+                duration_ms = milliseconds(duration),
+                client_ip = %entry.client_ip,
+                method = entry.method.as_str(),
+                path = entry.path,
+                event_type = name(account.event_type.as_ref()),
+                event_id = name(account.event_id.as_ref()),
+                message_id = message_id(decision).map(tracing::field::display),
+                key = account.key.as_deref(),
+                detail = detail(account, decision),
+                "request"
+            )
+        };
+    }
+    match decision
+        .as_ref()
+        .map_or_else(Reject::level, |_| Level::INFO)
+    {
+        Level::ERROR => line!(Level::ERROR),
+        Level::WARN => line!(Level::WARN),
+        Level::INFO => line!(Level::INFO),
+        Level::DEBUG => line!(Level::DEBUG),
+        Level::TRACE => line!(Level::TRACE),
+    }
+}
+
+fn seen(
+    entry: &Entry,
+    account: &Account,
+    decision: &Decision,
+    status: StatusCode,
+    duration: Duration,
+) -> Seen {
+    Seen {
+        at: entry.now.wall.to_string(),
+        source: account.source.clone(),
+        outcome: outcome(decision),
+        status: status.as_u16(),
+        reason: decision.as_ref().err().map(Reject::label),
+        detail: detail(account, decision),
+        request_id: Arc::clone(&entry.request_id),
+        message_id: message_id(decision).map(|id| id.to_string()),
+        event_id: name(account.event_id.as_ref()),
+        event_type: name(account.event_type.as_ref()),
+        key: account.key.clone(),
+        client_ip: entry.client_ip,
+        method: shortened(entry.method.as_str(), NAME_BYTES_MAX),
+        path: entry.path.clone(),
+        bytes: account.body_bytes,
+        duration_ms: milliseconds(duration),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,179 @@
+//! No room, and room again.
+
+use super::disk::FaultDisk;
+use super::support::*;
+use crate::journal::*;
+
+/// Appends until there is no room. Gives how many were taken.
+fn fill(journal: &Journal, begin: u64) -> u64 {
+    for number in begin.. {
+        match append(journal, &payload(number, 100)) {
+            Ok(position) => assert_eq!(position, Position(number)),
+            Err(AppendError::Full) => return number - begin,
+            Err(other) => panic!("{other}"),
+        }
+    }
+    unreachable!()
+}
+
+#[test]
+fn a_full_journal_takes_records_again_once_old_ones_are_confirmed() {
+    let disk = FaultDisk::default();
+    let options = Options {
+        bytes_max: 16 * 1024,
+        ..options()
+    };
+    let journal = Journal::open_on(Arc::new(disk.clone()), options, tuning()).unwrap();
+    let taken = fill(&journal, 0);
+    assert!(taken > 90, "{taken}");
+    let status = journal.status();
+    assert!(
+        status.full && status.failed.is_none() && status.bytes <= 16 * 1024,
+        "{status:?}"
+    );
+    assert!(disk.used() <= 16 * 1024 + 56, "{} bytes", disk.used());
+    assert_eq!(append(&journal, &payload(0, 100)), Err(AppendError::Full));
+
+    // Not a whole segment yet.
+    journal.confirm_until(Position(2));
+    assert!(journal.status().full);
+    assert_eq!(append(&journal, &payload(0, 100)), Err(AppendError::Full));
+    // Without an append: readiness depends on it.
+    journal.confirm_until(Position(taken / 2));
+    until(|| !journal.status().full);
+    assert!(fill(&journal, taken) > 30);
+    assert!(journal.status().first.0 <= taken / 2);
+
+    // Everything, so that even the segment in use has to go.
+    journal.confirm_until(journal.status().end);
+    let end = journal.status().end.0;
+    assert!(fill(&journal, end) > 90);
+    assert_eq!(
+        read_all(&journal, end).len() as u64,
+        journal.status().end.0 - end
+    );
+}
+
+#[test]
+fn a_small_record_is_taken_where_a_large_one_is_not() {
+    let disk = FaultDisk::default();
+    let options = Options {
+        bytes_max: 16 * 1024,
+        ..options()
+    };
+    let journal = Journal::open_on(Arc::new(disk), options, tuning()).unwrap();
+    for number in 0..20 {
+        append(&journal, &payload(number, 100)).unwrap();
+    }
+    journal.confirm_until(Position(20));
+    assert_eq!(append(&journal, &[0; 20_000]), Err(AppendError::Full));
+    // What could never fit makes nobody delete, and the journal is not full for it.
+    assert_eq!(journal.status().first, Position(0));
+    assert!(!journal.status().full);
+    assert_eq!(append(&journal, &[0; 5_000]), Ok(Position(20)));
+    assert_eq!(append(&journal, &[0; 100]), Ok(Position(21)));
+}
+
+#[test]
+fn a_full_journal_stays_full_though_a_smaller_record_still_fits() {
+    let disk = FaultDisk::default();
+    let options = Options {
+        bytes_max: 16 * 1024,
+        ..options()
+    };
+    let journal = Journal::open_on(Arc::new(disk), options, tuning()).unwrap();
+    while append(&journal, &[0; 1000]).is_ok() {}
+    assert!(journal.status().full);
+    append(&journal, &[0; 10]).unwrap();
+    assert!(journal.status().full);
+    journal.confirm_until(journal.status().end);
+    until(|| !journal.status().full);
+}
+
+#[test]
+fn a_full_disk_is_no_failure() {
+    let disk = FaultDisk::default();
+    let journal = open(&disk);
+    let mut end = 0;
+    for round in 1..=20_u64 {
+        disk.set_size(Some(
+            disk.used() + 4000 + usize::try_from(round).unwrap() * 37,
+        ));
+        end += fill(&journal, end);
+        let status = journal.status();
+        assert!(status.full && status.failed.is_none(), "{status:?}");
+        assert_eq!(status.end.0, end);
+        // Space is back, and nobody appends.
+        disk.set_size(None);
+        until(|| !journal.status().full);
+        append(&journal, &payload(end, 100)).unwrap();
+        end += 1;
+    }
+    let killed = disk.after_kill();
+    drop(journal);
+    for disk in [disk, killed] {
+        let options = Options {
+            refuse_damage: true,
+            ..options()
+        };
+        let journal = Journal::open_on(Arc::new(disk), options, tuning()).unwrap();
+        let records = read_all(&journal, 0);
+        assert_eq!(records.len() as u64, end);
+        assert!(
+            records
+                .iter()
+                .all(|(position, bytes)| *bytes == payload(*position, 100))
+        );
+    }
+}
+
+#[test]
+fn a_full_disk_makes_confirmed_segments_go_before_their_time() {
+    let disk = FaultDisk::default();
+    let journal = open(&disk);
+    disk.set_size(Some(20_000));
+    let end = fill(&journal, 0);
+    assert_eq!(journal.status().first, Position(0));
+    journal.confirm_until(Position(end / 2));
+    until(|| !journal.status().full);
+    assert!(fill(&journal, end) > 20);
+    assert!(journal.status().first > Position(0));
+}
+
+#[test]
+fn confirmed_segments_are_kept_as_long_as_asked() {
+    let age = |retain: Duration| {
+        let disk = FaultDisk::default();
+        let options = Options {
+            retain,
+            ..options()
+        };
+        let tuning = Tuning {
+            tidy_every: Duration::ZERO,
+            ..tuning()
+        };
+        let journal = Journal::open_on(Arc::new(disk.clone()), options, tuning).unwrap();
+        for number in 0..100 {
+            append(&journal, &payload(number, 100)).unwrap();
+        }
+        (disk, journal)
+    };
+    // The records are of 2023.
+    let (_disk, journal) = age(Duration::from_secs(3600));
+    assert_eq!(journal.status().first, Position(0));
+    journal.confirm_until(Position(50));
+    until(|| journal.status().first > Position(30));
+    assert!(journal.status().first <= Position(50));
+
+    let (disk, journal) = age(Duration::from_secs(100 * 365 * 86_400));
+    journal.confirm_until(Position(50));
+    until(|| {
+        disk.log()
+            .iter()
+            .filter(|call| *call == "rename to cursor")
+            .count()
+            > 1
+    });
+    append(&journal, b"after the chores").unwrap();
+    assert_eq!(journal.status().first, Position(0));
+}

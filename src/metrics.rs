@@ -1,0 +1,469 @@
+//! Every metric: names, help, labels. Nothing else may create one.
+//!
+//! Names begin with `hookgate_`. Labels come from configuration or from closed sets, never from a
+//! request, so that no sender can grow the page. Handles are resolved at load; on the way of a
+//! webhook a metric is one atomic addition.
+//!
+//! The books of one process balance at any quiet moment:
+//!
+//! ```text
+//! received                          = accepted + duplicate + handshake + rejected
+//! accepted + late + waiting_at_start = published + waiting + set_aside
+//! ```
+//!
+//! "Late" are events that were stored after their sender had been told 503 already.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use metrics::{
+    Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram,
+    gauge, histogram, with_local_recorder,
+};
+use metrics_exporter_prometheus::{
+    Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
+};
+
+use crate::reject::Reject;
+
+/// The source label of requests that no source was found for.
+pub const UNKNOWN_SOURCE: &str = "_unknown";
+
+/// Seconds; OpenTelemetry's stable list for HTTP servers, with two finer ones below.
+const SECONDS_BUCKETS: &[f64] = &[
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
+];
+const BYTES_BUCKETS: &[f64] = &[
+    256.0,
+    1024.0,
+    4096.0,
+    16_384.0,
+    65_536.0,
+    262_144.0,
+    1_048_576.0,
+    4_194_304.0,
+    16_777_216.0,
+];
+const COUNT_BUCKETS: &[f64] = &[
+    1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0,
+];
+
+/// All metrics of one gateway.
+pub struct Metrics {
+    recorder: PrometheusRecorder,
+    page: PrometheusHandle,
+    sources: HashMap<Arc<str>, Arc<SourceMetrics>>,
+    unknown: Arc<SourceMetrics>,
+    /// The edge's.
+    pub edge: EdgeMetrics,
+    /// The journal's.
+    pub journal: JournalMetrics,
+    /// The publisher's.
+    pub publisher: PublisherMetrics,
+}
+
+/// One source's handles.
+pub struct SourceMetrics {
+    name: Arc<str>,
+    /// Requests.
+    pub received: Counter,
+    /// Events that are safe and whose sender was told so.
+    pub accepted: Counter,
+    /// Copies of events that are safe already.
+    pub duplicate: Counter,
+    /// Handshakes answered.
+    pub handshake: Counter,
+    /// Events stored after their sender had been told 503.
+    pub late: Counter,
+    /// From the head to the answer.
+    pub duration: Histogram,
+    /// Length of bodies.
+    pub body_bytes: Histogram,
+    rejected: [OnceLock<Counter>; Reject::LABELS.len()],
+}
+
+/// What happens below a request.
+#[derive(Debug)]
+pub struct EdgeMetrics {
+    /// Connections open now.
+    pub connections: Gauge,
+    /// Requests between their head and their answer.
+    pub requests_in_flight: Gauge,
+    /// TLS handshakes that succeeded.
+    pub handshakes_ok: Counter,
+    /// TLS handshakes that failed.
+    pub handshakes_failed: Counter,
+    /// TLS handshakes that took too long.
+    pub handshakes_timed_out: Counter,
+    /// Connections refused because there were too many.
+    pub refused_total: Counter,
+    /// Connections refused because there were too many from one peer.
+    pub refused_peer: Counter,
+    /// Event ids remembered.
+    pub dedupe_ids: Gauge,
+}
+
+/// The journal's state. Gauges are set when the page is read.
+#[derive(Debug)]
+pub struct JournalMetrics {
+    /// Events stored and not yet confirmed by the broker.
+    pub waiting: Gauge,
+    /// The same at the moment of start.
+    pub waiting_at_start: Gauge,
+    /// Events that this process set aside.
+    pub set_aside: Gauge,
+    /// Events in the set-aside journal, whoever put them there.
+    pub set_aside_stored: Gauge,
+    /// Bytes in all segments.
+    pub bytes: Gauge,
+    /// Segments.
+    pub segments: Gauge,
+    /// 1 after the first failure.
+    pub failed: Gauge,
+    /// One sync of a group.
+    pub sync_duration: Histogram,
+    /// Events in a group.
+    pub group_events: Histogram,
+}
+
+/// What happens on the way to the broker.
+#[derive(Debug)]
+pub struct PublisherMetrics {
+    /// Events that the broker confirmed.
+    pub published: Counter,
+    /// Publishes that were confirmed.
+    pub acks: Counter,
+    /// Publishes that the broker refused.
+    pub nacks: Counter,
+    /// Publishes that came back because no queue took them.
+    pub returns: Counter,
+    /// Publishes whose confirm did not come in time.
+    pub timeouts: Counter,
+    /// Publishes that ended with their channel or connection.
+    pub errors: Counter,
+    /// From publish to confirm.
+    pub confirm_duration: Histogram,
+    /// Publishes without a confirm.
+    pub in_flight: Gauge,
+    /// Connections that are up.
+    pub connected: Gauge,
+    /// Connections that the broker blocks.
+    pub blocked: Gauge,
+    /// Connections lost.
+    pub reconnects: Counter,
+}
+
+// === impl Metrics ===
+
+impl Metrics {
+    /// Registers the series of every source at zero.
+    pub fn new<'a>(sources: impl IntoIterator<Item = &'a Arc<str>>) -> Arc<Self> {
+        let recorder = recorder();
+        let page = recorder.handle();
+        with_local_recorder(&recorder, || {
+            describe();
+            gauge!("hookgate_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+        });
+        let of = |name: &Arc<str>| {
+            Arc::new(with_local_recorder(&recorder, || {
+                SourceMetrics::register(Arc::clone(name))
+            }))
+        };
+        let unknown = of(&Arc::from(UNKNOWN_SOURCE));
+        let sources = sources
+            .into_iter()
+            .map(|name| (Arc::clone(name), of(name)))
+            .collect();
+        let (edge, journal, publisher) = with_local_recorder(&recorder, || {
+            (
+                EdgeMetrics::register(),
+                JournalMetrics::register(),
+                PublisherMetrics::register(),
+            )
+        });
+        Arc::new(Self {
+            recorder,
+            page,
+            sources,
+            unknown,
+            edge,
+            journal,
+            publisher,
+        })
+    }
+
+    /// The handles of a source; those of `_unknown` for a name that is not configured.
+    pub fn source(&self, name: Option<&str>) -> &Arc<SourceMetrics> {
+        name.and_then(|name| self.sources.get(name))
+            .unwrap_or(&self.unknown)
+    }
+
+    /// Counts one request that was turned away.
+    pub fn rejected(&self, source: Option<&str>, reject: &Reject) {
+        let metrics = self.source(source);
+        let label = reject.label();
+        let slot = Reject::LABELS.iter().position(|&known| known == label);
+        let Some(cell) = slot.and_then(|slot| metrics.rejected.get(slot)) else {
+            return;
+        };
+        cell.get_or_init(|| {
+            let source = metrics.name.to_string();
+            with_local_recorder(
+                &self.recorder,
+                || counter!("hookgate_rejected_total", "source" => source, "reason" => label),
+            )
+        })
+        .increment(1);
+        if let Reject::Unverified(refusal) = reject {
+            self.refused(source, refusal.label());
+        }
+    }
+
+    /// Counts one failed proof by its reason, a word of a closed set.
+    pub fn refused(&self, source: Option<&str>, reason: &'static str) {
+        let source = self.source(source).name.to_string();
+        with_local_recorder(
+            &self.recorder,
+            || counter!("hookgate_refusals_total", "source" => source, "reason" => reason),
+        )
+        .increment(1);
+    }
+
+    /// Counts one use of a secret by its label, so that an operator sees when an old one is out
+    /// of use.
+    pub fn secret_used(&self, source: &str, secret: &str) {
+        let (source, secret) = (source.to_owned(), secret.to_owned());
+        with_local_recorder(
+            &self.recorder,
+            || counter!("hookgate_secret_uses_total", "source" => source, "secret" => secret),
+        )
+        .increment(1);
+    }
+
+    /// When a certificate ends, for the alarm that comes before that.
+    pub fn certificate_ends(&self, name: &str, not_after: Timestamp) {
+        let name = name.to_owned();
+        with_local_recorder(&self.recorder, || {
+            #[expect(
+                clippy::cast_precision_loss,
+                reason = "seconds since 1970 fit in 53 bits"
+            )]
+            gauge!("hookgate_certificate_not_after_timestamp_seconds", "name" => name)
+                .set(not_after.as_second() as f64);
+        });
+    }
+
+    /// The page, in Prometheus' text format.
+    pub fn render(&self) -> String {
+        self.page.run_upkeep();
+        self.page.render()
+    }
+
+    /// Empties what histograms have buffered; to be called every few seconds.
+    pub fn upkeep(&self) {
+        self.page.run_upkeep();
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics")
+            .field("sources", &self.sources.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for SourceMetrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SourceMetrics")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+fn recorder() -> PrometheusRecorder {
+    let suffix = |text: &str| Matcher::Suffix(text.to_owned());
+    let full = |text: &str| Matcher::Full(text.to_owned());
+    let builder = PrometheusBuilder::new()
+        .set_buckets_for_metric(suffix("_seconds"), SECONDS_BUCKETS)
+        .and_then(|builder| builder.set_buckets_for_metric(suffix("_bytes"), BYTES_BUCKETS))
+        .and_then(|builder| {
+            builder.set_buckets_for_metric(full("hookgate_journal_group_events"), COUNT_BUCKETS)
+        });
+    // The only error is an empty list of buckets, and these are constants.
+    builder.unwrap_or_default().build_recorder()
+}
+
+/// Durations go into histograms as seconds.
+pub fn observe(histogram: &Histogram, duration: Duration) {
+    histogram.record(duration.as_secs_f64());
+}
+
+// === the names ===
+
+impl SourceMetrics {
+    fn register(name: Arc<str>) -> Self {
+        let source = || name.to_string();
+        Self {
+            received: counter!("hookgate_received_total", "source" => source()),
+            accepted: counter!("hookgate_accepted_total", "source" => source()),
+            duplicate: counter!("hookgate_duplicate_total", "source" => source()),
+            handshake: counter!("hookgate_handshake_total", "source" => source()),
+            late: counter!("hookgate_late_total", "source" => source()),
+            duration: histogram!("hookgate_request_duration_seconds", "source" => source()),
+            body_bytes: histogram!("hookgate_request_body_bytes", "source" => source()),
+            rejected: [const { OnceLock::new() }; Reject::LABELS.len()],
+            name,
+        }
+    }
+}
+
+impl EdgeMetrics {
+    fn register() -> Self {
+        Self {
+            connections: gauge!("hookgate_connections"),
+            requests_in_flight: gauge!("hookgate_requests_in_flight"),
+            handshakes_ok: counter!("hookgate_tls_handshakes_total", "result" => "ok"),
+            handshakes_failed: counter!("hookgate_tls_handshakes_total", "result" => "failed"),
+            handshakes_timed_out: counter!("hookgate_tls_handshakes_total", "result" => "timeout"),
+            refused_total: counter!("hookgate_connections_refused_total", "limit" => "total"),
+            refused_peer: counter!("hookgate_connections_refused_total", "limit" => "peer"),
+            dedupe_ids: gauge!("hookgate_dedupe_ids"),
+        }
+    }
+}
+
+impl JournalMetrics {
+    fn register() -> Self {
+        Self {
+            waiting: gauge!("hookgate_journal_waiting"),
+            waiting_at_start: gauge!("hookgate_journal_waiting_at_start"),
+            set_aside: gauge!("hookgate_set_aside"),
+            set_aside_stored: gauge!("hookgate_set_aside_stored"),
+            bytes: gauge!("hookgate_journal_bytes"),
+            segments: gauge!("hookgate_journal_segments"),
+            failed: gauge!("hookgate_journal_failed"),
+            sync_duration: histogram!("hookgate_journal_sync_duration_seconds"),
+            group_events: histogram!("hookgate_journal_group_events"),
+        }
+    }
+}
+
+impl PublisherMetrics {
+    fn register() -> Self {
+        let attempts =
+            |result: &'static str| counter!("hookgate_publish_attempts_total", "result" => result);
+        Self {
+            published: counter!("hookgate_published_total"),
+            acks: attempts("ack"),
+            nacks: attempts("nack"),
+            returns: attempts("returned"),
+            timeouts: attempts("timeout"),
+            errors: attempts("error"),
+            confirm_duration: histogram!("hookgate_publish_confirm_duration_seconds"),
+            in_flight: gauge!("hookgate_publish_in_flight"),
+            connected: gauge!("hookgate_broker_connected"),
+            blocked: gauge!("hookgate_broker_blocked"),
+            reconnects: counter!("hookgate_broker_reconnects_total"),
+        }
+    }
+}
+
+fn describe() {
+    describe_counter!("hookgate_received_total", "Requests that arrived");
+    describe_counter!(
+        "hookgate_accepted_total",
+        "Events that are safe and answered 2xx"
+    );
+    describe_counter!(
+        "hookgate_duplicate_total",
+        "Copies of events that were safe already"
+    );
+    describe_counter!("hookgate_handshake_total", "Handshakes answered");
+    describe_counter!("hookgate_rejected_total", "Requests turned away, by reason");
+    describe_counter!("hookgate_refusals_total", "Failed proofs, by reason");
+    describe_counter!(
+        "hookgate_late_total",
+        "Events stored after their sender was told 503"
+    );
+    describe_counter!(
+        "hookgate_secret_uses_total",
+        "Proofs that held, by the secret's label"
+    );
+    describe_histogram!(
+        "hookgate_request_duration_seconds",
+        "From the head to the answer"
+    );
+    describe_histogram!("hookgate_request_body_bytes", "Length of bodies");
+    describe_gauge!("hookgate_connections", "Connections open now");
+    describe_gauge!(
+        "hookgate_requests_in_flight",
+        "Requests between head and answer"
+    );
+    describe_counter!("hookgate_tls_handshakes_total", "TLS handshakes, by result");
+    describe_counter!(
+        "hookgate_connections_refused_total",
+        "Connections refused, by the limit"
+    );
+    describe_gauge!("hookgate_dedupe_ids", "Event ids remembered");
+    describe_gauge!(
+        "hookgate_certificate_not_after_timestamp_seconds",
+        "When a certificate ends, Unix time"
+    );
+    describe_gauge!(
+        "hookgate_journal_waiting",
+        "Events stored and not yet confirmed"
+    );
+    describe_gauge!(
+        "hookgate_journal_waiting_at_start",
+        "The same when the process started"
+    );
+    describe_gauge!(
+        "hookgate_set_aside",
+        "Events that this process set aside after repeated refusals"
+    );
+    describe_gauge!(
+        "hookgate_set_aside_stored",
+        "Events that were set aside and are still kept"
+    );
+    describe_gauge!("hookgate_journal_bytes", "Bytes in all segments");
+    describe_gauge!("hookgate_journal_segments", "Segments");
+    describe_gauge!(
+        "hookgate_journal_failed",
+        "1 after the first failure of the disk"
+    );
+    describe_histogram!(
+        "hookgate_journal_sync_duration_seconds",
+        "One sync of a group of events"
+    );
+    describe_histogram!("hookgate_journal_group_events", "Events per sync");
+    describe_counter!(
+        "hookgate_published_total",
+        "Events that the broker confirmed"
+    );
+    describe_counter!(
+        "hookgate_publish_attempts_total",
+        "Publishes, by how they ended"
+    );
+    describe_histogram!(
+        "hookgate_publish_confirm_duration_seconds",
+        "From publish to confirm"
+    );
+    describe_gauge!("hookgate_publish_in_flight", "Publishes without a confirm");
+    describe_gauge!(
+        "hookgate_broker_connected",
+        "Connections to the broker that are up"
+    );
+    describe_gauge!(
+        "hookgate_broker_blocked",
+        "Connections that the broker blocks"
+    );
+    describe_counter!(
+        "hookgate_broker_reconnects_total",
+        "Connections to the broker lost"
+    );
+    describe_gauge!("hookgate_build_info", "1, with the version as label");
+}

@@ -1,0 +1,179 @@
+//! Where a value stands in a request: `header:NAME`, `query:NAME`, `form:NAME`, `json:/pointer`.
+
+pub(crate) mod facts;
+
+use std::borrow::Cow;
+use std::fmt;
+
+use http::{HeaderMap, HeaderName};
+use serde_json::Value;
+
+use crate::pipeline::arrival::Head;
+use crate::pipeline::decode::{Kind, kind_of};
+
+/// A compiled expression.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expr(Place);
+
+impl Expr {
+    /// Compiles an expression.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it, in words.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        Place::parse(text).map(Self)
+    }
+
+    pub(crate) fn place(&self) -> &Place {
+        &self.0
+    }
+
+    /// Whether reading it needs the decoded body.
+    pub fn needs_json(&self) -> bool {
+        matches!(self.0, Place::Form(_) | Place::Json(_))
+    }
+
+    /// Its value in a request that has been read, where it is there once and is text, a number or
+    /// a boolean. An empty text is no value: two events without an id are not the same event. `json` is the decoded body; a form is decoded to an object of its fields, so
+    /// `form:NAME` is a member of that object, unless the request says that it is JSON.
+    pub fn read(&self, head: &Head, json: Option<&Value>) -> Option<String> {
+        let value = match &self.0 {
+            Place::Header(header) => match header.find(&head.headers) {
+                Found::Once(value) => std::str::from_utf8(value).ok().map(str::to_owned),
+                Found::Absent | Found::Twice => None,
+            },
+            Place::Query(name) => match find_query(head, name) {
+                Found::Once(value) => Some(value.into_owned()),
+                Found::Absent | Found::Twice => None,
+            },
+            Place::Form(_) if kind_of(&head.headers) == Some(Kind::Json) => None,
+            Place::Form(name) => json?.get(name).and_then(scalar).map(Cow::into_owned),
+            Place::Json(pointer) => json?.pointer(pointer).and_then(scalar).map(Cow::into_owned),
+        };
+        value.filter(|value| !value.is_empty())
+    }
+}
+
+/// A place in a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// `header:NAME`.
+    Header(Header),
+    /// `query:NAME`, percent-decoded.
+    Query(String),
+    /// `form:NAME`, percent-decoded.
+    Form(String),
+    /// `json:/pointer` (RFC 6901).
+    Json(String),
+}
+
+/// A header field's name, with the spelling that people know it by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Header {
+    pub(crate) name: HeaderName,
+    pub(crate) written: String,
+}
+
+/// What was found at a place. Twice is ambiguous: two readers could pick different ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Found<T> {
+    Absent,
+    Once(T),
+    Twice,
+}
+
+impl<T> Found<T> {
+    /// Looks at most at two.
+    pub(crate) fn of(mut values: impl Iterator<Item = T>) -> Self {
+        match (values.next(), values.next()) {
+            (None, _) => Self::Absent,
+            (Some(value), None) => Self::Once(value),
+            (Some(_), Some(_)) => Self::Twice,
+        }
+    }
+}
+
+/// The kinds of places, for messages.
+const KINDS: &str = "`header:NAME`, `query:NAME`, `form:NAME` or `json:/pointer`";
+
+impl Place {
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let Some((kind, rest)) = text.split_once(':') else {
+            return Err(format!(
+                "`{text}` does not say where to look; write {KINDS}"
+            ));
+        };
+        if rest.is_empty() {
+            return Err(format!(
+                "`{text}` lacks what comes after the colon; write {KINDS}"
+            ));
+        }
+        match kind {
+            "header" => Header::parse(rest).map(Self::Header),
+            "query" => Ok(Self::Query(rest.to_owned())),
+            "form" => Ok(Self::Form(rest.to_owned())),
+            "json" if rest.starts_with('/') => Ok(Self::Json(rest.to_owned())),
+            "json" => Err(format!(
+                "`{rest}` is not a JSON pointer: it begins with `/`"
+            )),
+            _ => Err(format!("`{kind}:` is not known; write {KINDS}")),
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Header(header) => write!(f, "header {}", header.written),
+            Self::Query(name) => write!(f, "query parameter {name}"),
+            Self::Form(name) => write!(f, "form field {name}"),
+            Self::Json(pointer) => write!(f, "body member {pointer}"),
+        }
+    }
+}
+
+impl Header {
+    pub(crate) fn parse(written: &str) -> Result<Self, String> {
+        match HeaderName::try_from(written) {
+            Ok(name) => Ok(Self {
+                name,
+                written: written.to_owned(),
+            }),
+            Err(_) => Err(format!("`{written}` cannot be a header's name")),
+        }
+    }
+
+    pub(crate) fn find<'a>(&self, headers: &'a HeaderMap) -> Found<&'a [u8]> {
+        Found::of(
+            headers
+                .get_all(&self.name)
+                .iter()
+                .map(http::HeaderValue::as_bytes),
+        )
+    }
+}
+
+/// A query parameter, decoded.
+pub(crate) fn find_query<'a>(head: &'a Head, name: &str) -> Found<Cow<'a, str>> {
+    let query = head.query.as_deref().unwrap_or_default();
+    let values = form_urlencoded::parse(query.as_bytes());
+    Found::of(
+        values
+            .filter(|(key, _)| key == name)
+            .map(|(_, value)| value),
+    )
+}
+
+/// Text, numbers and booleans as text.
+pub(crate) fn scalar(value: &Value) -> Option<Cow<'_, str>> {
+    match value {
+        Value::String(text) => Some(Cow::Borrowed(text)),
+        Value::Number(number) => Some(Cow::Owned(number.to_string())),
+        Value::Bool(flag) => Some(Cow::Borrowed(if *flag { "true" } else { "false" })),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,107 @@
+//! A request's values, decoded when first asked for and at most once.
+
+use std::borrow::Cow;
+use std::cell::OnceCell;
+
+use serde_json::Value;
+
+use crate::pipeline::arrival::{Head, Inbound};
+use crate::pipeline::expr::{Found, Place, find_query, scalar};
+
+/// Most fields of a form that is read before its sender is known; more make it unreadable.
+pub(crate) const FORM_FIELDS_MAX: usize = 2_000;
+
+/// One request.
+#[derive(Debug)]
+pub(crate) struct Facts<'a> {
+    pub(crate) head: &'a Head,
+    pub(crate) body: &'a [u8],
+    form: OnceCell<Option<Vec<(String, String)>>>,
+    json: OnceCell<Option<Value>>,
+}
+
+/// The body is not what an expression needs it to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unreadable {
+    Form,
+    Json,
+}
+
+impl<'a> Facts<'a> {
+    pub(crate) fn new(head: &'a Head, body: &'a [u8]) -> Self {
+        Self {
+            head,
+            body,
+            form: OnceCell::new(),
+            json: OnceCell::new(),
+        }
+    }
+
+    pub(crate) fn of(inbound: &'a Inbound) -> Self {
+        Self::new(&inbound.head, &inbound.body)
+    }
+
+    /// The value at a place, decoded.
+    pub(crate) fn find(&self, place: &Place) -> Result<Found<Cow<'_, [u8]>>, Unreadable> {
+        Ok(match place {
+            Place::Header(header) => header.find(&self.head.headers).map(Cow::Borrowed),
+            Place::Query(name) => find_query(self.head, name).map(into_bytes),
+            Place::Form(name) => {
+                let values = self.form()?.iter().filter(|(key, _)| key == name);
+                Found::of(values.map(|(_, value)| Cow::Borrowed(value.as_bytes())))
+            }
+            Place::Json(pointer) => match self.json()?.pointer(pointer).and_then(scalar) {
+                Some(value) => Found::Once(into_bytes(value)),
+                None => Found::Absent,
+            },
+        })
+    }
+
+    /// Whether anything is at a place, also what has no text: an object, an empty list, `null`.
+    pub(crate) fn is_there(&self, place: &Place) -> Result<bool, Unreadable> {
+        match place {
+            Place::Json(pointer) => Ok(self.json()?.pointer(pointer).is_some()),
+            Place::Header(_) | Place::Query(_) | Place::Form(_) => {
+                Ok(self.find(place)? != Found::Absent)
+            }
+        }
+    }
+
+    /// The body's fields, whatever its content type: a body that is not a form becomes an odd
+    /// field, so that a signature over the fields still covers it.
+    pub(crate) fn form(&self) -> Result<&[(String, String)], Unreadable> {
+        let form = self.form.get_or_init(|| {
+            let fields: Vec<_> = form_urlencoded::parse(self.body)
+                .into_owned()
+                .take(FORM_FIELDS_MAX + 1)
+                .collect();
+            (fields.len() <= FORM_FIELDS_MAX).then_some(fields)
+        });
+        form.as_deref().ok_or(Unreadable::Form)
+    }
+
+    /// The body as JSON, whatever its content type.
+    pub(crate) fn json(&self) -> Result<&Value, Unreadable> {
+        let json = self
+            .json
+            .get_or_init(|| serde_json::from_slice(self.body).ok());
+        json.as_ref().ok_or(Unreadable::Json)
+    }
+}
+
+impl<T> Found<T> {
+    pub(crate) fn map<U>(self, change: impl FnOnce(T) -> U) -> Found<U> {
+        match self {
+            Self::Absent => Found::Absent,
+            Self::Once(value) => Found::Once(change(value)),
+            Self::Twice => Found::Twice,
+        }
+    }
+}
+
+fn into_bytes(text: Cow<'_, str>) -> Cow<'_, [u8]> {
+    match text {
+        Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+        Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+    }
+}

@@ -1,0 +1,212 @@
+//! The whole decision over a real journal: what no stage can show alone.
+
+use std::convert::Infallible;
+
+use futures_util::StreamExt as _;
+use http::{HeaderMap, Method};
+use http_body_util::Full;
+use jiff::Timestamp;
+use tempfile::TempDir;
+
+use super::*;
+use crate::config::Config;
+use crate::config::surroundings::Surroundings;
+use crate::journal::{Journal, Options};
+use crate::pipeline::verify::Refusal;
+use crate::sample::{Recipe, make};
+
+/// A pipeline with one source, called `shop`.
+struct Setup {
+    pipeline: Pipeline,
+    shop: Arc<Source>,
+    _directory: TempDir,
+}
+
+fn setup(limits: &str, shop: &str) -> Setup {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("gateway.toml");
+    let text = format!(
+        "[server]\ntls = \"off\"\n[server.limits]\n{limits}\n\
+         [sources.shop]\nsecrets = [{{ value = \"s3cr3t\" }}]\n{shop}"
+    );
+    std::fs::write(&file, text).unwrap();
+    let surroundings = Surroundings::new(|_| None, None, Timestamp::UNIX_EPOCH);
+    let config = match Config::load_in(&file, &surroundings) {
+        Ok(loaded) => loaded.config,
+        Err(invalid) => panic!("{invalid}"),
+    };
+    let limits = &config.server.limits;
+    let metrics = Metrics::new(config.sources.iter().map(|source| &source.name));
+    let journal = Journal::open(Options {
+        path: directory.path().join("journal"),
+        bytes_max: 64 << 20,
+        segment_bytes: 1 << 20,
+        retain: Duration::from_hours(1),
+        refuse_damage: true,
+        on_sync: None,
+    })
+    .unwrap();
+    let pipeline = Pipeline {
+        routes: Routes::new(&config.sources),
+        in_flight: InFlight::new(limits.requests_in_flight_max, limits.bytes_in_flight_max),
+        dedupe: Dedupe::new(100),
+        store: Store::new(journal, None, Arc::clone(&metrics)),
+        accept_timeout: limits.accept_timeout,
+        metrics,
+    };
+    Setup {
+        pipeline,
+        shop: Arc::clone(config.sources.first().unwrap()),
+        _directory: directory,
+    }
+}
+
+const GITHUB: &str = "provider = \"github\"";
+
+impl Setup {
+    /// What the provider would send.
+    fn genuine(&self) -> (Head, Bytes) {
+        let recipe = Recipe {
+            payload: None,
+            event_type: None,
+            at: Now::read().wall,
+            spoiled: false,
+        };
+        let sample = make(&self.shop, &recipe).unwrap();
+        (head(sample.method, None, sample.headers), sample.body)
+    }
+
+    async fn receive<B: Body<Data = Bytes>>(&self, head: Head, body: B) -> Result<Outcome, Reject> {
+        let mut account = Account::default();
+        let arrival = Arrival { head, body };
+        let decision = self.pipeline.receive(arrival, Now::read(), &mut account);
+        decision.await
+    }
+}
+
+fn head(method: Method, query: Option<&str>, headers: HeaderMap) -> Head {
+    Head {
+        method,
+        path: "/shop".to_owned(),
+        query: query.map(str::to_owned),
+        headers,
+        client_ip: [192, 0, 2, 1].into(),
+        request_id: Arc::from("r"),
+    }
+}
+
+/// A body of unknown length that comes after a while.
+fn slow(bytes: Bytes, pause: Duration) -> impl Body<Data = Bytes, Error = Infallible> {
+    http_body_util::StreamBody::new(futures_util::stream::once(async move {
+        tokio::time::sleep(pause).await;
+        Ok(http_body::Frame::data(bytes))
+    }))
+}
+
+#[tokio::test]
+async fn a_slow_body_does_not_use_up_the_time_for_storing_it() {
+    let setup = setup("accept_timeout = \"200ms\"", GITHUB);
+    let (head, body) = setup.genuine();
+    let outcome = setup.receive(head, slow(body, Duration::from_millis(400)));
+    let outcome = outcome.await.unwrap();
+    assert!(matches!(outcome, Outcome::Accepted(..)), "{outcome:?}");
+}
+
+/// A body of which so much comes, and then nothing more.
+fn stalled(bytes: Vec<u8>) -> impl Body<Data = Bytes, Error = Infallible> {
+    let frame = Ok(http_body::Frame::data(Bytes::from(bytes)));
+    let stream = futures_util::stream::iter([frame]).chain(futures_util::stream::pending());
+    http_body_util::StreamBody::new(stream)
+}
+
+/// What a genuine request is answered while another one's body stalls.
+async fn beside(stalled: impl Body<Data = Bytes>) -> Result<Outcome, Reject> {
+    let setup = setup("max_bytes_in_flight = \"1MiB\"", GITHUB);
+    let (head, body) = setup.genuine();
+    tokio::select! {
+        biased;
+        decision = setup.receive(head.clone(), stalled) => panic!("{decision:?}"),
+        decision = setup.receive(head, Full::new(body)) => decision,
+    }
+}
+
+#[tokio::test]
+async fn a_body_takes_room_as_it_comes_and_none_before() {
+    beside(stalled(Vec::new())).await.unwrap();
+    let much = vec![b' '; (1 << 20) - 10];
+    assert_eq!(beside(stalled(much)).await.unwrap_err(), Reject::Overloaded);
+}
+
+/// Whoever asks X's challenge gets a signature on what they wrote.
+#[tokio::test]
+async fn an_answered_challenge_is_no_event() {
+    const FORM: &str = "application/x-www-form-urlencoded";
+    let setup = setup("", "provider = \"x\"");
+    for (text, content_type) in [("cmd=stop", FORM), ("17", "application/json")] {
+        let query: String = form_urlencoded::Serializer::new(String::new())
+            .append_pair("crc_token", text)
+            .finish();
+        let ask = head(Method::GET, Some(&query), HeaderMap::new());
+        let answered = setup.receive(ask, Full::new(Bytes::new())).await.unwrap();
+        let Outcome::Handshake(answer) = answered else {
+            panic!("{answered:?}");
+        };
+        let answer: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
+        let signature = answer["response_token"].as_str().unwrap();
+        let mut headers = HeaderMap::new();
+        headers.insert("x-twitter-webhooks-signature", signature.parse().unwrap());
+        headers.insert("content-type", content_type.parse().unwrap());
+        let forged = setup.receive(head(Method::POST, None, headers), Full::new(text.into()));
+        let reject = forged.await.unwrap_err();
+        assert_eq!(reject, Reject::Unverified(Refusal::Challenge), "{text}");
+    }
+    let (head, body) = setup.genuine();
+    setup.receive(head, Full::new(body)).await.unwrap();
+}
+
+#[tokio::test]
+async fn events_with_an_empty_id_are_no_copies_of_each_other() {
+    let shop = "event_id = \"header:X-Id\"\n[sources.shop.verify]\nalgorithm = \"token\"\n\
+                signature = \"header:X-Token\"";
+    let setup = setup("", shop);
+    let mut headers = HeaderMap::new();
+    headers.insert("x-token", "s3cr3t".parse().unwrap());
+    headers.insert("x-id", "".parse().unwrap());
+    for body in ["1", "2"] {
+        let outcome = setup.receive(
+            head(Method::POST, None, headers.clone()),
+            Full::new(body.into()),
+        );
+        let outcome = outcome.await.unwrap();
+        assert!(matches!(outcome, Outcome::Accepted(..)), "{outcome:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_sample_comes_with_a_method_that_the_source_takes() {
+    let setup = setup("", &format!("{GITHUB}\nmethods = [\"PUT\"]"));
+    let (head, body) = setup.genuine();
+    setup.receive(head, Full::new(body)).await.unwrap();
+}
+
+#[tokio::test]
+async fn ids_and_types_of_absurd_length_are_not_kept() {
+    let shop = "verify = \"insecure-none\"\nevent_id = \"json:/id\"\nevent_type = \"json:/type\"";
+    let setup = setup("", shop);
+    let mut headers = HeaderMap::new();
+    headers.insert("content-type", "application/json".parse().unwrap());
+    for (length, kept) in [(NAME_BYTES_MAX, true), (NAME_BYTES_MAX + 1, false)] {
+        let name = "n".repeat(length);
+        let body = format!(r#"{{"id":"{name}","type":"{name}"}}"#);
+        let arrival = Arrival {
+            head: head(Method::POST, None, headers.clone()),
+            body: Full::new(Bytes::from(body)),
+        };
+        let mut account = Account::default();
+        let decision = setup.pipeline.receive(arrival, Now::read(), &mut account);
+        assert!(matches!(decision.await, Ok(Outcome::Accepted(..))));
+        assert_eq!(account.event_id.is_some(), kept);
+        assert_eq!(account.event_type.is_some(), kept);
+        assert_eq!(setup.pipeline.dedupe.len(), 1, "only the short one");
+    }
+}

@@ -1,0 +1,75 @@
+//! What must also hold: `assert = ["header:Box-Signature-Version == 1"]`.
+
+use std::collections::BTreeMap;
+
+use subtle::ConstantTimeEq as _;
+
+use crate::pipeline::expr::{Found, Place};
+use crate::pipeline::verify::refusal::Refusal;
+use crate::pipeline::verify::template::{Given, Part, Template};
+
+/// A compiled assertion.
+#[derive(Clone, Debug)]
+pub(super) struct Assertion {
+    pub(super) place: Place,
+    pub(super) rule: Rule,
+    written: String,
+}
+
+/// What must be true of the place.
+#[derive(Clone, Debug)]
+pub(super) enum Rule {
+    /// `PLACE == TEMPLATE`; an absent place is a refusal.
+    Equals(Template),
+    /// `PLACE absent`.
+    Absent,
+}
+
+impl Assertion {
+    pub(super) fn parse(text: &str, config: &BTreeMap<String, String>) -> Result<Self, String> {
+        let written = text.to_owned();
+        if let Some(place) = text.strip_suffix(" absent") {
+            return Ok(Self {
+                place: Place::parse(place.trim())?,
+                rule: Rule::Absent,
+                written,
+            });
+        }
+        let Some((place, template)) = text.split_once("==") else {
+            return Err("write `PLACE == VALUE` or `PLACE absent`".to_owned());
+        };
+        let template = Template::parse(template.trim(), config)?;
+        if template.any(|part| matches!(part, Part::Secret)) {
+            return Err("a secret cannot be sent to be compared; use algorithm `token`".to_owned());
+        }
+        Ok(Self {
+            place: Place::parse(place.trim())?,
+            rule: Rule::Equals(template),
+            written,
+        })
+    }
+
+    pub(super) fn check(&self, given: &Given<'_>) -> Result<(), Refusal> {
+        let holds = match &self.rule {
+            Rule::Absent => !given.facts.is_there(&self.place)?,
+            Rule::Equals(template) => match given.facts.find(&self.place)? {
+                Found::Once(text) => template.render(given)?.ct_eq(&text).into(),
+                Found::Absent => false,
+                Found::Twice => return Err(Refusal::Ambiguous(self.place.to_string())),
+            },
+        };
+        if holds {
+            Ok(())
+        } else {
+            Err(Refusal::Asserted(self.written.clone()))
+        }
+    }
+
+    /// Whether it ties the body's hash to a place that `signed` covers.
+    pub(super) fn extends_to_body(&self, signed: &Template) -> bool {
+        let Rule::Equals(template) = &self.rule else {
+            return false;
+        };
+        signed.covers(&self.place) && template.any(|part| matches!(part, Part::BodySha256Hex))
+    }
+}

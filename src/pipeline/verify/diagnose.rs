@@ -1,0 +1,457 @@
+//! Why a sender that may be genuine is refused: the usual mistakes, tried one at a time.
+//!
+//! Only `explain` asks, for one saved request; the gateway itself never comes by here. Answers
+//! say which change would make the proof hold, never what the proof would be.
+
+mod body;
+mod rewrite;
+
+use std::borrow::Cow;
+
+use http::HeaderMap;
+
+use crate::clock::Now;
+use crate::pipeline::arrival::Inbound;
+use crate::pipeline::expr::Place;
+use crate::pipeline::expr::facts::Facts;
+use crate::pipeline::verify::key::{Encoding, KeyForm};
+use crate::pipeline::verify::mac::Algorithm;
+use crate::pipeline::verify::scheme::{Kind, Scheme, Signing};
+use crate::pipeline::verify::signature::{Sent, Spot};
+use crate::pipeline::verify::stamp::{StampSpot, Unit};
+use crate::pipeline::verify::template::{Given, Part, Template};
+use crate::pipeline::verify::{Refusal, Verifier};
+
+/// How alike two header names must be to be mentioned, from 0 to 1.
+const ALIKE_MIN: f64 = 0.75;
+
+/// Longest beginning of a signature that is shown, when it looks like a prefix.
+const PREFIX_SHOWN_BYTES_MAX: usize = 12;
+
+/// Words in the names of headers that prove something.
+const TELLING: [&str; 6] = ["signature", "hmac", "token", "auth", "timestamp", "secret"];
+
+const ALGORITHMS: [(&str, Algorithm); 4] = [
+    ("hmac-sha1", Algorithm::HmacSha1),
+    ("hmac-sha256", Algorithm::HmacSha256),
+    ("hmac-sha384", Algorithm::HmacSha384),
+    ("hmac-sha512", Algorithm::HmacSha512),
+];
+
+impl Verifier {
+    /// What a person could change so that this request passes, where one of the usual mistakes
+    /// explains the refusal. `None`: nothing to add to the refusal itself.
+    pub(crate) fn diagnose(
+        &self,
+        inbound: &Inbound,
+        now: Now,
+        refusal: &Refusal,
+    ) -> Option<String> {
+        let facts = Facts::of(inbound);
+        let scheme = self
+            .schemes
+            .iter()
+            .find(|scheme| scheme.check(&facts, now).is_err())?;
+        match refusal {
+            Refusal::Absent(_) | Refusal::FieldAbsent(_) | Refusal::TimestampAbsent(_) => {
+                Some(scheme.similar_headers(&facts.head.headers))
+            }
+            Refusal::Prefix { .. } => scheme.other_prefix(&facts),
+            Refusal::Undecodable { .. } => scheme.other_encoding(&facts),
+            Refusal::Mismatch(_) => {
+                let mistake = scheme.mistake(&facts);
+                let mistake = mistake.or_else(|| scheme.other_length(&facts));
+                Some(mistake.unwrap_or_else(|| {
+                    let why = if is_short(&facts) {
+                        "the body is not all that was sent, so no secret can match"
+                    } else {
+                        "most likely the secret is another one, or the body was changed on its way"
+                    };
+                    format!("none of the usual mistakes explains it: {why}")
+                }))
+            }
+            Refusal::WrongToken(_) => scheme.token_mistake(&facts),
+            Refusal::TimestampUnreadable { .. }
+            | Refusal::Stale { .. }
+            | Refusal::Future { .. } => scheme.other_unit(&facts, now),
+            Refusal::Ambiguous(_)
+            | Refusal::NotListed { .. }
+            | Refusal::TooMany(_)
+            | Refusal::FieldUnsafe(_)
+            | Refusal::BodyUnreadable(_)
+            | Refusal::Challenge
+            | Refusal::Asserted(_) => None,
+        }
+    }
+}
+
+impl Scheme {
+    /// Headers that may be what was looked for under another name.
+    fn similar_headers(&self, headers: &HeaderMap) -> String {
+        let wanted = self.header_names();
+        let mut similar: Vec<&str> = headers
+            .keys()
+            .map(http::HeaderName::as_str)
+            .filter(|name| !wanted.iter().any(|wanted| wanted == name))
+            .filter(|name| {
+                let is_alike = |wanted: &&str| strsim::jaro_winkler(wanted, name) >= ALIKE_MIN;
+                wanted.iter().any(is_alike) || TELLING.iter().any(|word| name.contains(word))
+            })
+            .collect();
+        similar.sort_unstable();
+        match similar.as_slice() {
+            [] => "no header of the request looks like it".to_owned(),
+            similar => format!("the request has {}", similar.join(", ")),
+        }
+    }
+
+    fn header_names(&self) -> Vec<&str> {
+        let mut names = Vec::new();
+        for spot in &self.signature.spots {
+            match spot {
+                Spot::At(Place::Header(header)) => names.push(header.name.as_str()),
+                Spot::HeadersLike { prefix, .. } => names.push(prefix),
+                Spot::At(Place::Query(_) | Place::Form(_) | Place::Json(_)) => {}
+            }
+        }
+        if let Some(StampSpot::At(Place::Header(header))) = self.stamp.as_ref().map(|s| &s.spot) {
+            names.push(header.name.as_str());
+        }
+        if let Kind::Signed(signing) = &self.kind {
+            names.extend(signing.template.parts().filter_map(|part| match part {
+                Part::Value {
+                    place: Place::Header(header),
+                    ..
+                } => Some(header.name.as_str()),
+                _ => None,
+            }));
+        }
+        names
+    }
+
+    fn other_prefix(&self, facts: &Facts<'_>) -> Option<String> {
+        let bare = self.signature.without_prefix();
+        let sent = bare.sent(facts).ok()?;
+        let text = std::str::from_utf8(&sent.first()?.text).ok()?;
+        let beginning = text.find(['=', ' ']).and_then(|end| text.get(..=end));
+        match beginning.filter(|beginning| beginning.len() <= PREFIX_SHOWN_BYTES_MAX) {
+            Some(beginning) => Some(format!("it begins with `{beginning}`")),
+            None => Some("it has no prefix; should `prefix` be left out?".to_owned()),
+        }
+    }
+
+    fn other_encoding(&self, facts: &Facts<'_>) -> Option<String> {
+        let Kind::Signed(signing) = &self.kind else {
+            return None;
+        };
+        let sent = self.signature.sent(facts).ok()?;
+        let text = &sent.first()?.text;
+        let wanted = signing.algorithm.bytes();
+        let others = Encoding::ALL
+            .iter()
+            .filter(|(_, encoding)| *encoding != signing.encoding);
+        let mut fitting = others.filter(|(_, encoding)| {
+            let decoded = encoding.decode(text);
+            decoded.is_some_and(|decoded| decoded.len() == wanted)
+        });
+        if let Some((name, _)) = fitting.next() {
+            return Some(format!(
+                "it could be {name}: should `encoding` be `{name}`?"
+            ));
+        }
+        // Base64 that lost its end has no whole number of bytes any more.
+        let length = signing.encoding.encode(&vec![0; wanted]).len();
+        let is_cut = text.len() != length && signing.encoding.is_written_in(text);
+        is_cut.then(|| {
+            format!(
+                "the signature has {} characters, and one of {} has {length} in {}: {}",
+                text.len(),
+                name_of(signing.algorithm),
+                signing.encoding.name(),
+                cut_or_more(text.len(), length)
+            )
+        })
+    }
+
+    /// A signature of a length that its algorithm never makes.
+    fn other_length(&self, facts: &Facts<'_>) -> Option<String> {
+        let Kind::Signed(signing) = &self.kind else {
+            return None;
+        };
+        let sent = self.signature.sent(facts).ok()?;
+        let decoded = sent
+            .iter()
+            .filter_map(|sent| signing.encoding.decode(&sent.text));
+        let lengths: Vec<usize> = decoded.map(|decoded| decoded.len()).collect();
+        let wanted = signing.algorithm.bytes();
+        if lengths.contains(&wanted) {
+            return None;
+        }
+        let length = *lengths.first()?;
+        let alike = ALGORITHMS
+            .iter()
+            .find(|(_, algorithm)| algorithm.bytes() == length);
+        let why = match alike {
+            Some((name, _)) => format!("{name} makes as many, but does not match either"),
+            None => cut_or_more(length, wanted).to_owned(),
+        };
+        Some(format!(
+            "the signature has {length} bytes, and one of {} has {wanted}: {why}",
+            name_of(signing.algorithm)
+        ))
+    }
+
+    fn token_mistake(&self, facts: &Facts<'_>) -> Option<String> {
+        let sent = self.signature.sent(facts).ok()?;
+        for key in &self.keys {
+            let secret = key.secret.expose();
+            if secret.trim_ascii() != secret {
+                return Some(format!(
+                    "the secret `{}` begins or ends with white space: is that meant?",
+                    key.label
+                ));
+            }
+            for sent in &sent {
+                if sent.text.ends_with(secret) && sent.text.len() > secret.len() {
+                    let what = "the secret stands at the end of what was sent: set `prefix` to \
+                                what comes before it";
+                    return Some(what.to_owned());
+                }
+            }
+        }
+        None
+    }
+
+    fn other_unit(&self, facts: &Facts<'_>, now: Now) -> Option<String> {
+        let stamp = self.stamp.as_ref()?;
+        let text = self.timestamp(facts).ok()??;
+        let others = Unit::ALL.iter().filter(|(_, unit)| *unit != stamp.unit);
+        for (name, unit) in others {
+            let mut other = stamp.clone();
+            other.unit = *unit;
+            if other.check(&text, now.wall).is_ok() {
+                return Some(format!(
+                    "it would be fresh with `timestamp_unit = \"{name}\"`"
+                ));
+            }
+        }
+        None
+    }
+
+    /// The one change that makes the signature hold.
+    fn mistake(&self, facts: &Facts<'_>) -> Option<String> {
+        let Kind::Signed(signing) = &self.kind else {
+            return None;
+        };
+        let sent = self.signature.sent(facts).ok()?;
+        let trial = Trial {
+            scheme: self,
+            sent: &sent,
+            algorithm: signing.algorithm,
+            form: signing.form,
+            encoding: signing.encoding,
+            template: &signing.template,
+            url: self.url.clone(),
+        };
+        None.or_else(|| self.mistake_in_secret(&trial, facts))
+            .or_else(|| mistake_in_body(&trial, facts))
+            .or_else(|| mistake_in_words(&trial, signing, facts))
+            .or_else(|| mistake_in_template(&trial, facts))
+            .or_else(|| self.mistake_in_url(&trial, signing, facts))
+    }
+
+    fn mistake_in_secret(&self, trial: &Trial<'_>, facts: &Facts<'_>) -> Option<String> {
+        for key in &self.keys {
+            let secret = key.secret.expose();
+            let label = &key.label;
+            let trimmed = secret.trim_ascii();
+            if trimmed != secret && trial.holds_with(facts, trimmed) {
+                return Some(format!(
+                    "it matches without the white space around the secret `{label}`"
+                ));
+            }
+            let with_newline = [secret, b"\n"].concat();
+            if trial.holds_with(facts, &with_newline) {
+                return Some(format!(
+                    "it matches with a newline after the secret `{label}`: the sender's copy has \
+                     one too many"
+                ));
+            }
+            for (name, form) in KeyForm::ALL {
+                let other = Trial {
+                    form,
+                    ..trial.clone()
+                };
+                if form != trial.form && other.holds_with(facts, secret) {
+                    return Some(format!(
+                        "the secret `{label}` matches with `key = \"{name}\"`"
+                    ));
+                }
+            }
+        }
+        None
+    }
+
+    fn mistake_in_url(
+        &self,
+        trial: &Trial<'_>,
+        signing: &Signing,
+        facts: &Facts<'_>,
+    ) -> Option<String> {
+        if !signing.template.any(|part| matches!(part, Part::Url(_))) {
+            return None;
+        }
+        let url = self.url.as_deref()?;
+        let host = facts
+            .head
+            .headers
+            .get(http::header::HOST)
+            .and_then(|host| host.to_str().ok());
+        let mut others = vec![format!("{url}/")];
+        others.extend(
+            url.strip_prefix("https://")
+                .map(|rest| format!("http://{rest}")),
+        );
+        if let Some(host) = host {
+            others.push(format!("https://{host}{}", facts.head.path));
+            others.push(format!("http://{host}{}", facts.head.path));
+        }
+        others.into_iter().find_map(|other| {
+            let holds = Trial {
+                url: Some(other.clone()),
+                ..trial.clone()
+            }
+            .holds(facts);
+            holds
+                .then(|| format!("it matches for the URL {other}, but `public_url` makes it {url}"))
+        })
+    }
+}
+
+/// Whether less of a body is there than its sender announced.
+fn is_short(facts: &Facts<'_>) -> bool {
+    let announced = facts.head.headers.get(http::header::CONTENT_LENGTH);
+    let announced = announced.and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    announced.is_some_and(|announced| announced > facts.body.len())
+}
+
+fn cut_or_more(actual: usize, wanted: usize) -> &'static str {
+    if actual < wanted {
+        "it was cut"
+    } else {
+        "there is more in it than the signature"
+    }
+}
+
+fn name_of(algorithm: Algorithm) -> &'static str {
+    match algorithm {
+        Algorithm::HmacSha1 => "hmac-sha1",
+        Algorithm::HmacSha256 => "hmac-sha256",
+        Algorithm::HmacSha384 => "hmac-sha384",
+        Algorithm::HmacSha512 => "hmac-sha512",
+        Algorithm::PlainSha1 => "sha1",
+        Algorithm::PlainSha256 => "sha256",
+    }
+}
+
+fn mistake_in_body(trial: &Trial<'_>, facts: &Facts<'_>) -> Option<String> {
+    body::variants(facts).find_map(|(what, body)| {
+        let changed = Facts::new(facts.head, &body);
+        trial.holds(&changed).then(|| format!("it matches {what}"))
+    })
+}
+
+fn mistake_in_words(trial: &Trial<'_>, signing: &Signing, facts: &Facts<'_>) -> Option<String> {
+    for (name, encoding) in Encoding::ALL {
+        if encoding != signing.encoding
+            && (Trial {
+                encoding,
+                ..trial.clone()
+            })
+            .holds(facts)
+        {
+            return Some(format!("it matches with `encoding = \"{name}\"`"));
+        }
+    }
+    for (name, algorithm) in ALGORITHMS {
+        if algorithm != signing.algorithm
+            && (Trial {
+                algorithm,
+                ..trial.clone()
+            })
+            .holds(facts)
+        {
+            return Some(format!("it matches with `algorithm = \"{name}\"`"));
+        }
+    }
+    None
+}
+
+fn mistake_in_template(trial: &Trial<'_>, facts: &Facts<'_>) -> Option<String> {
+    const OTHERS: [&str; 4] = [
+        "{body}",
+        "{timestamp}.{body}",
+        "{timestamp}:{body}",
+        "{timestamp}{body}",
+    ];
+    OTHERS.into_iter().find_map(|text| {
+        let template = Template::parse(text, &std::collections::BTreeMap::new()).ok()?;
+        let holds = (Trial {
+            template: &template,
+            ..trial.clone()
+        })
+        .holds(facts);
+        let is_other = template != *trial.template;
+        (is_other && holds).then(|| format!("it matches with `signed = \"{text}\"`"))
+    })
+}
+
+/// One set of assumptions.
+#[derive(Clone)]
+struct Trial<'a> {
+    scheme: &'a Scheme,
+    sent: &'a [Sent<'a>],
+    algorithm: Algorithm,
+    form: KeyForm,
+    encoding: Encoding,
+    template: &'a Template,
+    url: Option<String>,
+}
+
+impl Trial<'_> {
+    /// Whether the signature holds under them with any of the configured secrets.
+    fn holds(&self, facts: &Facts<'_>) -> bool {
+        self.scheme
+            .keys
+            .iter()
+            .any(|key| self.holds_with(facts, key.secret.expose()))
+    }
+
+    fn holds_with(&self, facts: &Facts<'_>, secret: &[u8]) -> bool {
+        self.expected(facts, secret).is_some_and(|expected| {
+            let mut decoded = self
+                .sent
+                .iter()
+                .filter_map(|sent| self.encoding.decode(&sent.text));
+            decoded.any(|sent| sent == expected)
+        })
+    }
+
+    fn expected(&self, facts: &Facts<'_>, secret: &[u8]) -> Option<Vec<u8>> {
+        let key = self.form.key(secret)?;
+        let mut mac = self.algorithm.keyed(&key)?;
+        let timestamp = self.scheme.timestamp(facts).ok()?;
+        let url = self.url.as_deref();
+        let given = Given {
+            facts,
+            timestamp: timestamp.as_deref(),
+            secret,
+            url,
+        };
+        self.template.feed(&given, |piece| mac.update(piece)).ok()?;
+        Some(mac.finish())
+    }
+}
+
+/// A body with what makes it differ.
+type Variant<'a> = (String, Cow<'a, [u8]>);

@@ -1,0 +1,257 @@
+//! The other side: makes a request genuine, for `hookgate send`, the demo and tests.
+
+use http::{HeaderName, HeaderValue};
+use jiff::Timestamp;
+use serde_json::Value;
+use uuid::{NoContext, Uuid};
+
+use crate::pipeline::arrival::Head;
+use crate::pipeline::expr::facts::Facts;
+use crate::pipeline::expr::{Expr, Found, Place};
+use crate::pipeline::verify::Verifier;
+use crate::pipeline::verify::assertion::Rule;
+use crate::pipeline::verify::basic;
+use crate::pipeline::verify::scheme::{Key, Kind, Scheme, Signing};
+use crate::pipeline::verify::signature::Spot;
+use crate::pipeline::verify::stamp::StampSpot;
+use crate::pipeline::verify::template::{Given, Part};
+
+impl Verifier {
+    /// Signs as the provider would, at the time `at`, with the first secret: sets headers and
+    /// query parameters in `head`, those too that the signature covers and that are not there
+    /// (an event id becomes a fresh UUID). The body is taken as it is.
+    ///
+    /// # Errors
+    ///
+    /// A scheme whose proof stands in the body, in words.
+    pub fn sign(&self, head: &mut Head, body: &[u8], at: Timestamp) -> Result<(), String> {
+        self.schemes
+            .iter()
+            .try_for_each(|scheme| scheme.sign(head, body, at))
+    }
+
+    /// Changes one character of each proof that [`Verifier::sign`] made, so that it stays well
+    /// formed and is wrong.
+    ///
+    /// # Errors
+    ///
+    /// A proof that stands in the body, in words.
+    pub fn spoil(&self, head: &mut Head) -> Result<(), String> {
+        for scheme in &self.schemes {
+            match scheme.signature.spots.first() {
+                Some(Spot::At(place)) => {
+                    let wrong = match Facts::new(head, b"").find(place) {
+                        Ok(Found::Once(proof)) => spoiled(&String::from_utf8_lossy(&proof)),
+                        _ => continue,
+                    };
+                    put(head, place, &wrong)?;
+                }
+                Some(Spot::HeadersLike { prefix, .. }) => {
+                    put_header(head, &format!("{prefix}1"), "0")?;
+                }
+                None => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Expr {
+    /// Writes a value where this expression reads it: into `head`, or into the body's JSON. False
+    /// when there is no such place.
+    pub fn put(&self, head: &mut Head, json: Option<&mut Value>, value: &str) -> bool {
+        match self.place() {
+            Place::Header(header) => put_header(head, header.name.as_str(), value).is_ok(),
+            Place::Query(name) => {
+                put_query(head, name, value);
+                true
+            }
+            Place::Form(_) => false,
+            Place::Json(pointer) => match json.and_then(|json| json.pointer_mut(pointer)) {
+                Some(slot) => {
+                    *slot = Value::from(value);
+                    true
+                }
+                None => false,
+            },
+        }
+    }
+}
+
+/// Another character near the end. Not the very last: in base64 that one may have bits that count
+/// for nothing.
+fn spoiled(proof: &str) -> String {
+    const FROM_THE_END: usize = 4;
+    let mut chars: Vec<char> = proof.chars().collect();
+    let victim = chars.len().saturating_sub(FROM_THE_END);
+    if let Some(victim) = chars.get_mut(victim) {
+        *victim = if *victim == '0' { '1' } else { '0' };
+    }
+    chars.into_iter().collect()
+}
+
+impl Scheme {
+    fn sign(&self, head: &mut Head, body: &[u8], at: Timestamp) -> Result<(), String> {
+        let key = self.keys.first().ok_or("there is no secret to sign with")?;
+        let timestamp = self.stamp.as_ref().map(|stamp| stamp.unit.write(at));
+        if let (Some(stamp), Some(text)) = (&self.stamp, &timestamp)
+            && let StampSpot::At(place) = &stamp.spot
+        {
+            put_unless_in_body(head, place, text)?;
+        }
+        self.satisfy_asserts(head, body)?;
+        let text = match &self.kind {
+            Kind::Token => String::from_utf8_lossy(key.secret.expose()).into_owned(),
+            Kind::Basic => basic::value(key.secret.expose()),
+            Kind::Signed(signing) => {
+                fill_in(signing, head, at)?;
+                self.signature_text(signing, key, head, body, timestamp.as_deref())?
+            }
+        };
+        let value = self.listed(&text, timestamp.as_deref());
+        match self.signature.spots.first() {
+            Some(Spot::At(place)) => put(head, place, &value),
+            Some(Spot::HeadersLike { prefix, .. }) => {
+                put_header(head, &format!("{prefix}1"), &value)
+            }
+            None => Err("nobody knows where the signature goes".to_owned()),
+        }
+    }
+
+    fn signature_text(
+        &self,
+        signing: &Signing,
+        key: &Key,
+        head: &Head,
+        body: &[u8],
+        timestamp: Option<&str>,
+    ) -> Result<String, String> {
+        let facts = Facts::new(head, body);
+        // A timestamp in the body is signed as it stands there; one elsewhere is the new one.
+        let in_body = match self.stamp.as_ref().map(|stamp| &stamp.spot) {
+            Some(StampSpot::At(Place::Form(_) | Place::Json(_))) => self
+                .timestamp(&facts)
+                .map_err(|refusal| refusal.to_string())?,
+            _ => None,
+        };
+        let given = Given {
+            facts: &facts,
+            timestamp: in_body.as_deref().or(timestamp.map(str::as_bytes)),
+            secret: key.secret.expose(),
+            url: self.url.as_deref(),
+        };
+        let expected = self
+            .expected(&key.ready, &given)
+            .map_err(|refusal| refusal.to_string())?;
+        Ok(signing.encoding.encode(&expected))
+    }
+
+    /// The header value around a signature: prefix, and list with the timestamp where it goes.
+    fn listed(&self, text: &str, timestamp: Option<&str>) -> String {
+        let text = format!("{}{text}", self.signature.prefix);
+        let Some((list, named)) = self
+            .signature
+            .list
+            .as_ref()
+            .and_then(|l| Some((l, l.named.as_ref()?)))
+        else {
+            return text;
+        };
+        let mut items = Vec::new();
+        if let (Some(stamp), Some(timestamp)) = (&self.stamp, timestamp)
+            && let StampSpot::Item(key) = &stamp.spot
+        {
+            items.push(format!("{key}{}{timestamp}", named.assign));
+        }
+        items.push(format!("{}{}{text}", named.pick, named.assign));
+        items.join(&list.separator)
+    }
+
+    fn satisfy_asserts(&self, head: &mut Head, body: &[u8]) -> Result<(), String> {
+        for assertion in &self.asserts {
+            let Rule::Equals(template) = &assertion.rule else {
+                continue;
+            };
+            let value = {
+                let facts = Facts::new(head, body);
+                let url = self.url.as_deref();
+                let given = Given {
+                    facts: &facts,
+                    timestamp: None,
+                    secret: b"",
+                    url,
+                };
+                template
+                    .render(&given)
+                    .map_err(|refusal| refusal.to_string())?
+            };
+            put_unless_in_body(head, &assertion.place, &String::from_utf8_lossy(&value))?;
+        }
+        Ok(())
+    }
+}
+
+/// Gives every header and query parameter that is signed and not there a fresh UUID.
+fn fill_in(signing: &Signing, head: &mut Head, at: Timestamp) -> Result<(), String> {
+    for part in signing.template.parts() {
+        let Part::Value {
+            place: place @ (Place::Header(_) | Place::Query(_)),
+            optional: false,
+        } = part
+        else {
+            continue;
+        };
+        let is_absent = Facts::new(head, b"").find(place) == Ok(Found::Absent);
+        if is_absent {
+            put(head, place, &fresh_id(at))?;
+        }
+    }
+    Ok(())
+}
+
+fn fresh_id(at: Timestamp) -> String {
+    let seconds = u64::try_from(at.as_second()).unwrap_or_default();
+    let nanos = u32::try_from(at.subsec_nanosecond()).unwrap_or_default();
+    Uuid::new_v7(uuid::Timestamp::from_unix(NoContext, seconds, nanos)).to_string()
+}
+
+fn put_unless_in_body(head: &mut Head, place: &Place, value: &str) -> Result<(), String> {
+    match place {
+        Place::Header(_) | Place::Query(_) => put(head, place, value),
+        Place::Form(_) | Place::Json(_) => Ok(()),
+    }
+}
+
+fn put(head: &mut Head, place: &Place, value: &str) -> Result<(), String> {
+    match place {
+        Place::Header(header) => put_header(head, header.name.as_str(), value),
+        Place::Query(name) => {
+            put_query(head, name, value);
+            Ok(())
+        }
+        Place::Form(_) | Place::Json(_) => Err(format!(
+            "the proof stands in the body ({place}): send a recorded event instead"
+        )),
+    }
+}
+
+fn put_query(head: &mut Head, name: &str, value: &str) {
+    let query = head.query.take().unwrap_or_default();
+    let others = form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| key != name);
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    query.extend_pairs(others).append_pair(name, value);
+    head.query = Some(query.finish());
+}
+
+fn put_header(head: &mut Head, name: &str, value: &str) -> Result<(), String> {
+    let Ok(name) = HeaderName::try_from(name) else {
+        return Err(format!("`{name}` cannot be a header's name"));
+    };
+    let Ok(value) = HeaderValue::try_from(value) else {
+        return Err(format!(
+            "what goes into header {name} cannot be a header's value"
+        ));
+    };
+    head.headers.insert(name, value);
+    Ok(())
+}

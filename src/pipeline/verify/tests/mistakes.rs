@@ -1,0 +1,383 @@
+//! Each mistake that a configuration can hold: where it is, what it is, what would be right.
+
+use super::*;
+
+#[track_caller]
+fn check(scheme: RawScheme, path: &[&str], words: &str) {
+    check_with(vec![scheme], &[SECRET.as_bytes()], path, words);
+}
+
+#[track_caller]
+fn check_with(schemes: Vec<RawScheme>, secrets: &[&[u8]], path: &[&str], words: &str) {
+    let problems = compile_with(schemes, secrets).unwrap_err();
+    let [problem] = problems.as_slice() else {
+        panic!("not one problem: {problems:?}");
+    };
+    let said = format!(
+        "{} {}",
+        problem.what,
+        problem.help.as_deref().unwrap_or_default()
+    );
+    assert_eq!(problem.path, path, "{said}");
+    assert!(said.contains(words), "{said}");
+    assert!(!said.contains(SECRET), "{said}");
+}
+
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "what a configuration says is optional"
+)]
+fn word(text: &str) -> Option<String> {
+    Some(text.to_owned())
+}
+
+#[test]
+fn words_that_are_not_known() {
+    let wrong = RawScheme {
+        algorithm: word("hmac-sha265"),
+        ..plain()
+    };
+    check(
+        wrong,
+        &["verify", "algorithm"],
+        "did you mean `hmac-sha256`?",
+    );
+    let wrong = RawScheme {
+        algorithm: word("md5"),
+        ..plain()
+    };
+    check(wrong, &["verify", "algorithm"], "`token` and `basic`");
+    let wrong = RawScheme {
+        encoding: word("base46"),
+        ..plain()
+    };
+    check(wrong, &["verify", "encoding"], "did you mean `base64`?");
+    let wrong = RawScheme {
+        key: word("utf-8"),
+        ..plain()
+    };
+    check(wrong, &["verify", "key"], "did you mean `utf8`?");
+    let wrong = RawScheme {
+        timestamp_unit: word("sec"),
+        ..scheme()
+    };
+    check(wrong, &["verify", "timestamp_unit"], "`ms` and `rfc3339`");
+}
+
+#[test]
+fn algorithms_that_are_to_come() {
+    for algorithm in ["ed25519", "jwt", "client-certificate", "rsa-pkcs1-sha256"] {
+        let later = RawScheme {
+            algorithm: word(algorithm),
+            ..plain()
+        };
+        check(later, &["verify", "algorithm"], "is not available yet");
+    }
+}
+
+#[test]
+fn a_wrong_algorithm_hides_no_other_mistake() {
+    let wrong = RawScheme {
+        algorithm: word("hmac-sha265"),
+        signature: vec!["X-Signature".to_owned()],
+        list: Some(RawList::default()),
+        encoding: word("hexx"),
+        key: word("utf-8"),
+        signed: word("{bdy}"),
+        timestamp: word("X-Time"),
+        timestamp_unit: word("sec"),
+        assert: vec!["x".to_owned()],
+        ..plain()
+    };
+    let found = |scheme: RawScheme, secret: &[u8]| -> Vec<String> {
+        let problems = compile_with(vec![scheme], &[secret]).unwrap_err();
+        let paths = problems.iter().map(|problem| problem.path.join("."));
+        paths.collect()
+    };
+    assert_eq!(
+        found(wrong, b"x"),
+        [
+            "verify.algorithm",
+            "verify.signature",
+            "verify.list",
+            "verify.assert",
+            "verify.key",
+            "verify.encoding",
+            "verify.signed",
+            "verify.timestamp_unit",
+            "verify.timestamp",
+        ]
+    );
+    let of_key = RawScheme {
+        algorithm: None,
+        key: word("hex"),
+        tolerance: Some(Duration::from_mins(5)),
+        ..plain()
+    };
+    assert_eq!(
+        found(of_key, b"xyz"),
+        ["verify.algorithm", "verify.tolerance", "secrets.0"]
+    );
+    // What is right for a token is not held against a word that may mean one.
+    let misspelt = RawScheme {
+        algorithm: word("tokn"),
+        ..token()
+    };
+    assert_eq!(found(misspelt, b"x"), ["verify.algorithm"]);
+}
+
+#[test]
+fn what_is_missing() {
+    check(
+        RawScheme {
+            algorithm: None,
+            ..plain()
+        },
+        &["verify", "algorithm"],
+        "is missing",
+    );
+    check(
+        RawScheme {
+            signature: vec![],
+            ..plain()
+        },
+        &["verify", "signature"],
+        "is missing",
+    );
+    check_with(vec![plain()], &[], &["secrets"], "there is no secret");
+    check_with(vec![], &[b"x"], &["verify"], "insecure-none");
+}
+
+#[test]
+fn places() {
+    for (place, words) in [
+        ("X-Signature", "does not say where to look"),
+        ("headers:X-Signature", "`headers:` is not known"),
+        ("header:", "lacks what comes after"),
+        ("header:X Signature", "cannot be a header's name"),
+        ("json:signature", "begins with `/`"),
+    ] {
+        let wrong = RawScheme {
+            signature: vec![place.to_owned()],
+            ..plain()
+        };
+        check(wrong, &["verify", "signature"], words);
+    }
+}
+
+#[test]
+fn templates() {
+    for (template, words) in [
+        ("{timestamp.{body}", "`{timestamp.{body}` is not known"),
+        ("{timestap}.{body}", "did you mean `timestamp`?"),
+        ("{bdy}", "did you mean `body`?"),
+        ("{body", "without its `}`"),
+        ("body}", "without its `{`"),
+        ("{config:shop}{body}", "`config` does not have"),
+        ("literal", "one signature would fit every request"),
+        ("{secret}", "one signature would fit every request"),
+        ("{sort(body,bdy)}", "`{bdy}` is not known"),
+        ("{timestamp}.{body}", "nobody knows where it stands"),
+    ] {
+        let wrong = RawScheme {
+            signed: word(template),
+            ..plain()
+        };
+        check(wrong, &["verify", "signed"], words);
+    }
+}
+
+#[test]
+fn a_plain_hash_needs_its_secret() {
+    let wrong = RawScheme {
+        algorithm: word("sha256"),
+        ..plain()
+    };
+    check(wrong, &["verify", "signed"], "could be made by anybody");
+}
+
+#[test]
+fn a_tolerance_that_protects_nothing() {
+    let uncovered = RawScheme {
+        timestamp: word("header:X-Time"),
+        tolerance: Some(Duration::from_mins(5)),
+        ..plain()
+    };
+    check(
+        uncovered,
+        &["verify", "tolerance"],
+        "anybody could put a fresh one",
+    );
+    let nowhere = RawScheme {
+        tolerance: Some(Duration::from_mins(5)),
+        ..plain()
+    };
+    check(nowhere, &["verify", "tolerance"], "without a `timestamp`");
+}
+
+#[test]
+fn lists() {
+    let unlisted = RawScheme {
+        list: None,
+        ..scheme()
+    };
+    check(unlisted, &["verify", "timestamp"], "there is no such list");
+    let list = RawList {
+        separator: None,
+        assign: word("="),
+        pick: word("v1"),
+    };
+    check(
+        RawScheme {
+            list: Some(list),
+            ..plain()
+        },
+        &["verify", "list"],
+        "`separator` is missing",
+    );
+    let list = RawList {
+        separator: word(","),
+        assign: word("="),
+        pick: None,
+    };
+    check(
+        RawScheme {
+            list: Some(list),
+            ..plain()
+        },
+        &["verify", "list"],
+        "go together",
+    );
+    let list = RawList {
+        separator: word(","),
+        assign: word("="),
+        pick: word("config:x"),
+    };
+    check(
+        RawScheme {
+            list: Some(list),
+            ..plain()
+        },
+        &["verify", "list"],
+        "does not have `x`",
+    );
+    let signature = vec!["header:A".to_owned(), "header:B".to_owned()];
+    check(
+        RawScheme {
+            signature,
+            ..scheme()
+        },
+        &["verify", "timestamp"],
+        "several places",
+    );
+}
+
+#[test]
+fn assertions() {
+    for (assert, words) in [
+        ("header:X-Version = 1", "write `PLACE == VALUE`"),
+        ("version == 1", "does not say where to look"),
+        ("header:X == {secret}", "use algorithm `token`"),
+    ] {
+        let wrong = RawScheme {
+            assert: vec![assert.to_owned()],
+            ..plain()
+        };
+        check(wrong, &["verify", "assert"], words);
+    }
+}
+
+#[test]
+fn secrets_that_do_not_fit() {
+    for (key, secret) in [("hex", "xyz"), ("base64", "***"), ("whsec", "whsec_***")] {
+        let scheme = RawScheme {
+            key: word(key),
+            ..plain()
+        };
+        let words = format!("`old` is not written as {key}");
+        let good: &[u8] = if key == "hex" { b"abcd" } else { b"YWJj" };
+        check_with(
+            vec![scheme],
+            &[good, secret.as_bytes()],
+            &["secrets", "1"],
+            &words,
+        );
+    }
+    for (key, words) in [
+        ("hex", "an even number of the digits 0 to 9 and a to f"),
+        ("whsec", "`whsec_` and then base64"),
+    ] {
+        let scheme = RawScheme {
+            key: word(key),
+            ..plain()
+        };
+        check_with(vec![scheme], &[b"s-cret"], &["secrets", "0"], words);
+    }
+    check_with(vec![plain()], &[b""], &["secrets", "0"], "`new` is empty");
+    let basic = RawScheme {
+        algorithm: word("basic"),
+        ..RawScheme::default()
+    };
+    check_with(
+        vec![basic],
+        &[b"user"],
+        &["secrets", "0"],
+        "`USER:PASSWORD`",
+    );
+}
+
+#[test]
+fn a_token_has_no_encoding() {
+    let wrong = RawScheme {
+        encoding: word("hex"),
+        ..token()
+    };
+    check(wrong, &["verify", "encoding"], "says nothing about a token");
+}
+
+#[test]
+fn a_url_that_nobody_configured() {
+    let scheme = RawScheme {
+        signed: word("{url}{body}"),
+        ..plain()
+    };
+    let secrets = [labelled("new", SECRET.as_bytes())];
+    let context = Context {
+        secrets: &secrets,
+        config: &BTreeMap::new(),
+        url: None,
+    };
+    let problems = Verifier::compile(&RawVerify::Schemes(vec![scheme]), &context).unwrap_err();
+    assert_eq!(
+        problems[0].help.as_deref(),
+        Some("set `public_url` under `[server]`")
+    );
+}
+
+#[test]
+fn every_mistake_of_every_table_is_told_with_its_place() {
+    let first = RawScheme {
+        encoding: word("hexx"),
+        key: word("utf"),
+        ..plain()
+    };
+    let second = RawScheme {
+        algorithm: None,
+        signature: vec![],
+        ..RawScheme::default()
+    };
+    let problems = compile_with(vec![first, second], &[b"x"]).unwrap_err();
+    let places: Vec<String> = problems
+        .iter()
+        .map(|problem| problem.path.join("."))
+        .collect();
+    assert_eq!(
+        places,
+        [
+            "verify.0.key",
+            "verify.0.encoding",
+            "verify.1.algorithm",
+            "verify.1.signature"
+        ]
+    );
+}

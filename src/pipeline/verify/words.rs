@@ -1,0 +1,28 @@
+//! What would be right, for a word that is not.
+
+/// How alike two words must be to be suggested, from 0 to 1.
+const ALIKE_MIN: f64 = 0.8;
+
+/// "did you mean `x`? there are `a`, `b` and `c`", for the right of a message.
+pub(crate) fn did_you_mean(word: &str, known: &[&str]) -> String {
+    let mut alike: Vec<(f64, &str)> = known
+        .iter()
+        .map(|&known| (strsim::jaro_winkler(word, known), known))
+        .collect();
+    alike.sort_by(|(a, _), (b, _)| b.total_cmp(a));
+    let list = one_of(known);
+    match alike.first() {
+        Some((score, best)) if *score >= ALIKE_MIN => format!("did you mean `{best}`? {list}"),
+        _ => list,
+    }
+}
+
+/// "there are `a`, `b` and `c`".
+pub(crate) fn one_of(known: &[&str]) -> String {
+    let quoted: Vec<String> = known.iter().map(|word| format!("`{word}`")).collect();
+    match quoted.split_last() {
+        None => "there are none".to_owned(),
+        Some((only, [])) => format!("there is {only}"),
+        Some((last, others)) => format!("there are {} and {last}", others.join(", ")),
+    }
+}

@@ -1,0 +1,120 @@
+//! The built-in providers: data, not code.
+//!
+//! Each is one file, `src/providers/NAME.toml`, in exactly the grammar that a user has for a source
+//! of their own, with `[about]` for people. Adding a provider is adding a file, its name to the
+//! table below, and its vectors to `tests/vectors/`.
+
+/// Embeds every file of the table, in the order of their names.
+macro_rules! embed {
+    ($($name:literal),* $(,)?) => {
+        &[$(($name, include_str!(concat!("providers/", $name, ".toml")))),*]
+    };
+}
+
+/// Files, as they are called: `standard_webhooks` is the provider `standard-webhooks`.
+const FILES: &[(&str, &str)] = embed![
+    "adyen_header",
+    "adyen_item",
+    "airtable",
+    "alchemy",
+    "attio",
+    "autotask",
+    "bigcommerce",
+    "bitbucket",
+    "box",
+    "cal_com",
+    "calendly",
+    "chargebee",
+    "checkout_com",
+    "checkr",
+    "circleci",
+    "clerk",
+    "cloudevents_http_webhook",
+    "cloudflare_notifications",
+    "cloudflare_stream",
+    "coinbase_cdp",
+    "coinbase_commerce",
+    "cursor",
+    "customerio",
+    "deepgram",
+    "docusign",
+    "dropbox",
+    "eventgrid",
+    "fathom",
+    "gitea",
+    "gitea_form",
+    "github",
+    "github_sha1",
+    "gitlab_signing",
+    "gitlab_token",
+    "gocardless",
+    "heroku",
+    "hubspot_v1",
+    "hubspot_v2",
+    "hubspot_v3",
+    "intercom",
+    "jira",
+    "jobber",
+    "lemonsqueezy",
+    "line",
+    "linear",
+    "mailgun",
+    "mandrill",
+    "meta",
+    "mollie_next",
+    "okta",
+    "openai",
+    "paddle",
+    "pagerduty",
+    "postmark",
+    "quickbooks",
+    "razorpay",
+    "replicate",
+    "resend",
+    "segment",
+    "sentry",
+    "shopify",
+    "shopify_events",
+    "slack",
+    "square",
+    "standard_webhooks",
+    "stripe",
+    "svix",
+    "telegram",
+    "trello",
+    "twilio_form",
+    "twilio_json",
+    "twitch",
+    "typeform",
+    "vercel",
+    "webflow",
+    "wechat_plain",
+    "woocommerce",
+    "x",
+    "xero",
+    "zendesk",
+    "zoom",
+];
+
+/// Every provider, sorted, as one writes it in `provider = "standard-webhooks"`.
+pub fn names() -> Vec<String> {
+    FILES
+        .iter()
+        .map(|(file, _)| file.replace('_', "-"))
+        .collect()
+}
+
+/// The preset of a provider: keys as in `[sources.NAME]`, and `[about]`. The name may be written
+/// with `-` or `_`.
+pub fn text(name: &str) -> Option<&'static str> {
+    let file = name.replace('-', "_");
+    let position = FILES
+        .binary_search_by_key(&file.as_str(), |(file, _)| file)
+        .ok()?;
+    FILES.get(position).map(|(_, text)| *text)
+}
+
+#[cfg(test)]
+pub(crate) mod reader;
+#[cfg(test)]
+mod tests;
