@@ -1,0 +1,90 @@
+#!/bin/sh
+# Installs what building and testing need and this machine lacks, from Debian's or Ubuntu's
+# packages:
+#
+#   install-dependencies.sh build    a C compiler and its headers (for the TLS library)
+#   install-dependencies.sh test     the same, RabbitMQ (the tests start private nodes of it) and
+#                                    strace (one test makes the disk fail)
+#   install-dependencies.sh bench    the same as test, and nginx to compare with
+#
+# It says what it does, does nothing when nothing is missing, and never starts a service.
+set -eu
+
+what=${1:-test}
+missing=""
+
+# want FILE_OR_COMMAND PACKAGE...
+want() {
+    case $1 in
+        /*) [ -e "$1" ] && return ;;
+        *) command -v "$1" >/dev/null 2>&1 && return ;;
+    esac
+    shift
+    missing="$missing $*"
+}
+
+case $what in
+    build | test | bench) ;;
+    *)
+        echo "usage: $0 [build|test|bench]" >&2
+        exit 2
+        ;;
+esac
+want cc gcc
+want /usr/include/stdlib.h libc6-dev
+if [ "$what" != build ]; then
+    want /usr/lib/rabbitmq/bin/rabbitmq-server rabbitmq-server
+    want strace strace
+fi
+if [ "$what" = bench ]; then
+    want nginx nginx-light
+fi
+if [ -z "$missing" ]; then
+    exit 0
+fi
+
+echo "==> missing:$missing"
+if ! command -v apt-get >/dev/null 2>&1; then
+    echo "==> there is no apt-get here: install them by hand, then run this again" >&2
+    exit 1
+fi
+if [ "$(id -u)" = 0 ]; then
+    as_root=""
+elif command -v sudo >/dev/null 2>&1; then
+    as_root=sudo
+else
+    echo "==> installing needs root or sudo; as root: apt-get install$missing" >&2
+    exit 1
+fi
+
+# Packages start their services when they are installed; the tests start nodes of their own, so
+# nothing shall be left running. An existing policy is left alone.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+    printf '#!/bin/sh\nexit 101\n' | $as_root tee "$policy" >/dev/null
+    $as_root chmod 755 "$policy"
+    trap '$as_root rm -f "$policy"' EXIT
+fi
+
+log=$(mktemp)
+# apt MESSAGE ARGUMENT...
+apt() {
+    echo "==> $1"
+    shift
+    # No terminal to ask at, in CI least of all.
+    if ! $as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -y "$@" >"$log" 2>&1 </dev/null; then
+        cat "$log" >&2
+        echo "==> apt-get $* failed" >&2
+        exit 1
+    fi
+}
+apt "apt-get update" update
+# shellcheck disable=SC2086
+apt "apt-get install$missing" install --no-install-recommends $missing
+rm -f "$log"
+echo "==> installed:$missing"
+case $missing in
+    *rabbitmq-server*)
+        echo "==> RabbitMQ's own service was not started: the tests start private nodes on loopback"
+        ;;
+esac
