@@ -1,0 +1,98 @@
+# The front door. `make help` lists what there is; CI runs `make test` and nothing else.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# The lock file is part of what is tested. Warnings are errors in CI's clippy only, through an
+# argument and not through RUSTFLAGS, so that nothing is built twice.
+CARGO := cargo
+LOCKED := --locked
+DEPENDENCIES := deploy/install-dependencies.sh
+
+# End-to-end tests wait for sockets, disks and a broker most of the time: more threads than cores.
+E2E_THREADS ?= 6
+# Narrows `make e2e` and `make unit`: make e2e FILTER=turned_away
+FILTER ?=
+
+# What the shipped configuration refers to; any value will do for a check.
+CHECK_ENV := AMQP_URL=amqp://127.0.0.1 GITHUB_WEBHOOK_SECRET=check-only STRIPE_WEBHOOK_SECRET=check-only \
+	SHOPIFY_WEBHOOK_SECRET=check-only SLACK_SIGNING_SECRET=check-only ORDERS_SECRET=check-only
+
+.PHONY: help demo build run test fmt check lint configs unit e2e doc deny bench clean dependencies tools
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## build, run a gateway on loopback, send it good and bad webhooks, show what became of each
+	@$(DEPENDENCIES) build
+	@echo "==> building (the first time takes some minutes)"
+	@$(CARGO) build $(LOCKED)
+	@target/debug/hookgate demo
+
+build: ## build target/release/hookgate
+	@$(DEPENDENCIES) build
+	@$(CARGO) build $(LOCKED) --release
+
+run: ## run the gateway with ./gateway.toml
+	@$(CARGO) run $(LOCKED) --release -- run
+
+test: dependencies tools ## everything that CI checks: format, lints, configurations, all tests
+	@echo "==> format"
+	@$(CARGO) fmt --check
+	@$(MAKE) lint
+	@$(MAKE) configs
+	@$(MAKE) doc
+	@echo "==> tests"
+	@RUST_TEST_THREADS=$(E2E_THREADS) $(CARGO) test $(LOCKED) --no-fail-fast --lib --test gateway
+
+fmt: ## format the sources
+	@$(CARGO) fmt
+
+check: ## type-check and lint while working
+	@$(CARGO) clippy --all-targets
+
+lint: ## lint with warnings as errors
+	@echo "==> lints"
+	@$(CARGO) clippy $(LOCKED) --all-targets -- -D warnings
+
+configs: ## hookgate check on the configurations that ship
+	@echo "==> shipped configurations"
+	@$(CARGO) build $(LOCKED)
+	@for file in gateway.toml $$(find deploy -name '*.toml' 2>/dev/null | sort); do \
+		echo "    $$file"; \
+		$(CHECK_ENV) target/debug/hookgate check --config "$$file" >/dev/null; \
+	done
+
+unit: ## tests without services, in seconds
+	@$(CARGO) test $(LOCKED) --lib $(FILTER)
+
+e2e: dependencies ## the real program against a real broker; FILTER=name narrows it
+	@RUST_TEST_THREADS=$(E2E_THREADS) $(CARGO) test $(LOCKED) --test gateway $(FILTER)
+
+doc: ## the code's own documentation, with broken links as errors
+	@RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" $(CARGO) doc $(LOCKED) --no-deps --document-private-items
+
+deny: ## licences, sources and bans of dependencies (needs cargo-deny)
+	@$(CARGO) deny --offline --config .deny.toml check bans licenses sources
+
+bench: ## accepted events per second beside nginx and a bare publisher, from one run
+	@$(DEPENDENCIES) bench
+	@mkdir -p target/tmp
+	@TMPDIR=$(CURDIR)/target/tmp $(CARGO) bench $(LOCKED) --bench pipeline -- --quick
+	@TMPDIR=$(CURDIR)/target/tmp $(CARGO) bench $(LOCKED) --bench gateway
+
+clean: ## remove what was built
+	@$(CARGO) clean
+
+dependencies:
+	@$(DEPENDENCIES) test
+
+# A minimal Rust has neither; the demo does not need them, the checks do.
+tools:
+	@for tool in fmt clippy; do \
+		if ! $(CARGO) $$tool --version >/dev/null 2>&1; then \
+			echo "==> cargo $$tool is missing: rustup component add rustfmt clippy" >&2; exit 1; \
+		fi; \
+	done

@@ -1,0 +1,28 @@
+//! End-to-end tests: the real program, real TLS, a real RabbitMQ, and faults in between.
+//!
+//! One binary, so that support code is compiled once and one broker serves all tests that leave
+//! it alone. Every test has its own gateway, directory, exchange and ports.
+
+#[cfg(test)]
+mod support;
+
+#[cfg(test)]
+mod broker_faults;
+#[cfg(test)]
+mod cli;
+#[cfg(test)]
+mod config;
+#[cfg(test)]
+mod crash;
+#[cfg(test)]
+mod path;
+#[cfg(test)]
+mod samples;
+#[cfg(test)]
+mod shutdown;
+#[cfg(test)]
+mod slow_peers;
+#[cfg(test)]
+mod tidy;
+#[cfg(test)]
+mod turned_away;
