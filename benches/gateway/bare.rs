@@ -1,0 +1,77 @@
+//! A publisher with nothing around it: the client library, confirms, and a window.
+
+use anyhow::{Result, anyhow, ensure};
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::types::AMQPValue;
+use lapin::{BasicProperties, Confirmation};
+use tokio::time::Instant;
+
+use crate::figures::Figures;
+use crate::plan::Plan;
+use crate::support::broker::Broker;
+
+/// Every broker has this topic exchange.
+const EXCHANGE: &str = "amq.topic";
+const QUEUE: &str = "bare";
+const NOT_TAKEN: &str = "the broker did not take a message of the bare publisher";
+
+/// Publishes persistent, mandatory messages into a durable quorum queue, with so many of them
+/// unconfirmed at most.
+pub(crate) async fn publish(
+    broker: &Broker,
+    plan: &Plan,
+    bodies: &[Vec<u8>],
+    window: usize,
+) -> Result<Figures> {
+    let kind = AMQPValue::LongString("quorum".into());
+    broker
+        .declare(QUEUE, &[("x-queue-type", kind)], EXCHANGE, QUEUE)
+        .await;
+    let connection = broker.connect().await.map_err(|error| anyhow!(error))?;
+    let channel = connection.create_channel().await?;
+    channel
+        .confirm_select(ConfirmSelectOptions::default())
+        .await?;
+
+    let begin = Instant::now() + plan.warm_up;
+    let end = begin + plan.duration;
+    let mut unconfirmed = FuturesUnordered::new();
+    let mut latencies = Vec::new();
+    for body in bodies.iter().cycle() {
+        let start = Instant::now();
+        if start >= end {
+            break;
+        }
+        let confirm = channel
+            .basic_publish(
+                EXCHANGE.into(),
+                QUEUE.into(),
+                BasicPublishOptions {
+                    mandatory: true,
+                    ..BasicPublishOptions::default()
+                },
+                body,
+                BasicProperties::default().with_delivery_mode(2),
+            )
+            .await?;
+        unconfirmed.push(async move { (start, confirm.await) });
+        if unconfirmed.len() < window {
+            continue;
+        }
+        if let Some((start, confirmation)) = unconfirmed.next().await {
+            ensure!(confirmation? == Confirmation::Ack(None), NOT_TAKEN);
+            let now = Instant::now();
+            if (begin..end).contains(&now) {
+                latencies.push(now - start);
+            }
+        }
+    }
+    while let Some((_, confirmation)) = unconfirmed.next().await {
+        ensure!(confirmation? == Confirmation::Ack(None), NOT_TAKEN);
+    }
+    connection.close(200, "done".into()).await?;
+    broker.purge(QUEUE).await;
+    Ok(Figures::of_load(latencies, plan.duration))
+}

@@ -1,0 +1,222 @@
+//! The table.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::Result;
+use comfy_table::{CellAlignment, Table, presets};
+
+use crate::figures::{Figures, percentile};
+use crate::nginx::Nginx;
+use crate::plan::{Phase, Plan, ROUNDS, SENDERS};
+
+const CONTROL: &str = "/usr/lib/rabbitmq/bin/rabbitmqctl";
+
+/// All that was found.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    phases: BTreeMap<Phase, Vec<Figures>>,
+    syncs: Vec<Duration>,
+    left: Vec<Left>,
+    /// The machine's load before the first phase.
+    load_average: String,
+}
+
+/// What the publisher had not published when the load ended, and how long that took it then.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Left {
+    /// Events.
+    pub(crate) events: usize,
+    /// Seconds.
+    pub(crate) seconds: f64,
+}
+
+impl Report {
+    /// Nothing yet, but how busy the machine was before.
+    pub(crate) fn begin() -> Result<Self> {
+        let load = std::fs::read_to_string("/proc/loadavg")?;
+        let load_average = load
+            .split_whitespace()
+            .take(3)
+            .collect::<Vec<_>>()
+            .join(" ");
+        Ok(Self {
+            load_average,
+            ..Self::default()
+        })
+    }
+
+    /// One round of one phase.
+    pub(crate) fn add(&mut self, phase: Phase, figures: Figures) {
+        self.phases.entry(phase).or_default().push(figures);
+    }
+
+    /// What the disk took for syncs.
+    pub(crate) fn add_syncs(&mut self, mut took: Vec<Duration>) {
+        self.syncs.append(&mut took);
+    }
+
+    /// What was left of a phase that publishes what it takes.
+    pub(crate) fn add_left(&mut self, left: Left) {
+        self.left.push(left);
+    }
+
+    /// All rounds of a phase as one.
+    fn total(&self, phase: Phase) -> Figures {
+        let mut total = Figures::default();
+        for round in self.phases.get(&phase).into_iter().flatten() {
+            total.add(round.clone());
+        }
+        total
+    }
+
+    /// The table, what else was found, and the machine, in Markdown that lines up.
+    pub(crate) fn text(&self, plan: &Plan, directory: &Path) -> Result<String> {
+        let mut text = String::new();
+        writeln!(text, "{}", self.table())?;
+        for line in self.remarks() {
+            writeln!(text, "- {line}")?;
+        }
+        writeln!(
+            text,
+            "- {SENDERS} senders, TLS 1.3, HTTP/1.1 kept alive, 1,024 byte bodies, HMAC-SHA256, JSON \
+             Schema; {ROUNDS} rounds of {} s after {} s of warm-up; senders, gateway and broker \
+             share the processors",
+            plan.duration.as_secs(),
+            plan.warm_up.as_secs()
+        )?;
+        for line in self.machine(directory)? {
+            writeln!(text, "- {line}")?;
+        }
+        Ok(text)
+    }
+
+    fn table(&self) -> Table {
+        let mut table = Table::new();
+        table.load_style(presets::ASCII_MARKDOWN).set_header([
+            "phase",
+            "accepted/s",
+            "by round",
+            "ratio",
+            "p50 ms",
+            "p99 ms",
+            "CPU s/1,000",
+            "peak MiB",
+        ]);
+        for (&phase, rounds) in &self.phases {
+            let total = self.total(phase);
+            let by_round: Vec<_> = rounds.iter().map(|round| thousands(round.rate())).collect();
+            let reference = phase
+                .reference()
+                .filter(|phase| self.phases.contains_key(phase));
+            let ratio = reference.map(|phase| total.rate() / self.total(phase).rate());
+            table.add_row([
+                phase.name().to_owned(),
+                thousands(total.rate()),
+                by_round.join(" "),
+                number(ratio, 2),
+                number(percentile(&total.latencies, 50).map(millis), 2),
+                number(percentile(&total.latencies, 99).map(millis), 2),
+                number(total.cpu_per_thousand(), 3),
+                number(total.peak_mib, 0),
+            ]);
+        }
+        for column in table.column_iter_mut().skip(1) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+        table
+    }
+
+    fn remarks(&self) -> Vec<String> {
+        let mut remarks = vec![
+            "ratio: of the rate to nginx's; with `ack = broker` and for a backlog, to the bare \
+             publisher's above it"
+                .to_owned(),
+        ];
+        let sync = |hundredths| percentile(&self.syncs, hundredths).map(millis);
+        remarks.push(format!(
+            "one sync of 4 KiB on this disk: p50 {} ms, p99 {} ms",
+            number(sync(50), 2),
+            number(sync(99), 2)
+        ));
+        for phase in [Phase::JournalCalm, Phase::Journal] {
+            let p99 = percentile(&self.total(phase).latencies, 99).map(millis);
+            let ratio = p99.zip(sync(99)).map(|(ours, disk)| ours / disk);
+            remarks.push(format!(
+                "{}: p99 is {} of the disk's p99",
+                phase.name(),
+                number(ratio, 1)
+            ));
+        }
+        for Left { events, seconds } in &self.left {
+            remarks.push(format!(
+                "{}: {events} events were waiting when the load ended, published {seconds:.1} s \
+                 later",
+                Phase::JournalPublishing.name()
+            ));
+        }
+        remarks
+    }
+
+    fn machine(&self, directory: &Path) -> Result<[String; 3]> {
+        let cpuinfo = std::fs::read_to_string("/proc/cpuinfo")?;
+        let model = cpuinfo
+            .lines()
+            .find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+        let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
+        Ok([
+            format!(
+                "{} x {}, Linux {}, load average before the run {}",
+                std::thread::available_parallelism()?,
+                model.map_or("unknown processor", |(_, model)| model),
+                kernel.trim(),
+                self.load_average
+            ),
+            format!(
+                "journal, broker and disk reference in {}",
+                // Said relative to the project: where that stands is nobody's business.
+                directory
+                    .strip_prefix(env!("CARGO_MANIFEST_DIR"))
+                    .unwrap_or(directory)
+                    .display()
+            ),
+            format!(
+                "hookgate {}, nginx {}, RabbitMQ {}, {}",
+                env!("CARGO_PKG_VERSION"),
+                Nginx::version()?,
+                version_of(CONTROL, "version"),
+                version_of("rustc", "--version"),
+            ),
+        ])
+    }
+}
+
+fn millis(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1000.0
+}
+
+fn number(value: Option<f64>, decimals: usize) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| format!("{value:.decimals$}"))
+}
+
+/// A whole number with commas.
+fn thousands(value: f64) -> String {
+    let digits = format!("{value:.0}");
+    let mut out = String::new();
+    for (n, digit) in digits.chars().enumerate() {
+        if n > 0 && (digits.len() - n).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+fn version_of(program: &str, argument: &str) -> String {
+    let output = Command::new(program).arg(argument).output();
+    let said = output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    said.unwrap_or_else(|error| format!("({program}: {error})"))
+}
