@@ -159,6 +159,9 @@ fn decide(source: &Source, inbound: Inbound, now: Now, remarks: &mut Vec<String>
     if let Some(explanation) = answered(source, proved) {
         return explanation;
     }
+    if let Err(reject) = source.takes_event(&verified.inbound.head) {
+        return Explanation::reject(&reject);
+    }
     let proof = match (source.verifier.is_insecure(), &verified.proof.key) {
         (true, _) => "nothing is verified (`insecure-none`)".to_owned(),
         (false, None) => "nothing was proved".to_owned(),
@@ -204,23 +207,13 @@ fn answered(
 
 /// Holds the document against the schema.
 fn judge(source: &Source, document: &Document, proof: String) -> Explanation {
-    let head = &document.verified.inbound.head;
-    let json = document.json.as_ref();
-    let event_type = source
-        .event_type
-        .iter()
-        .find_map(|place| place.read(head, json));
-    let verdict = match (&source.schemas, json) {
-        (Some(schemas), Some(json)) => schemas.check(event_type.as_deref(), json),
-        (None, _) | (_, None) => Ok(None),
-    };
     let accepted = |reason, detail| Explanation {
         verdict: Verdict::Accept,
         status: source.reply.status.as_u16(),
         reason,
         detail,
     };
-    match (verdict, source.on_invalid) {
+    match (source.judge(document).schema, source.on_invalid) {
         (Ok(None), _) => accepted("accepted", proof),
         (Ok(Some(schema)), _) => accepted("accepted", format!("{proof}; schema {schema} holds")),
         (Err(violations), OnInvalid::Reject) => {

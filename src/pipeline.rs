@@ -41,6 +41,7 @@ use dedupe::{Claim, Dedupe, Fresh};
 use handshake::HandshakeReply;
 use limit::InFlight;
 use route::Routes;
+use schema::Violation;
 use store::Store;
 use verify::Verified;
 
@@ -94,6 +95,15 @@ pub struct Account {
     pub unproved: Option<String>,
     /// Why it went to quarantine.
     pub quarantined: Option<String>,
+}
+
+/// What a document says of its event.
+#[derive(Debug)]
+pub(crate) struct Findings {
+    event_id: Option<String>,
+    event_type: Option<String>,
+    /// The schema that it satisfies, if there is one for its type, or how it does not.
+    pub(crate) schema: Result<Option<Arc<str>>, Vec<Violation>>,
 }
 
 impl Outcome {
@@ -205,7 +215,7 @@ impl Source {
     }
 
     /// Methods that are there for handshakes only (GET, HEAD, OPTIONS) bring no events.
-    fn takes_event(&self, head: &Head) -> Result<(), Reject> {
+    pub(crate) fn takes_event(&self, head: &Head) -> Result<(), Reject> {
         if !head.method.is_safe() {
             return Ok(());
         }
@@ -253,25 +263,38 @@ impl Source {
                 .any(expr::Expr::needs_json)
     }
 
+    /// Reads what a document says of its event, and holds it against the schema of its type.
+    pub(crate) fn judge(&self, document: &Document) -> Findings {
+        let (head, json) = (&document.verified.inbound.head, document.json.as_ref());
+        let name = |places: &[expr::Expr]| {
+            let read = places.iter().find_map(|place| place.read(head, json));
+            read.filter(|name| name.len() <= NAME_BYTES_MAX)
+        };
+        let event_type = name(&self.event_type);
+        let schema = match (&self.schemas, json) {
+            (Some(schemas), Some(json)) => schemas.check(event_type.as_deref(), json),
+            (None, _) | (_, None) => Ok(None),
+        };
+        Findings {
+            event_id: name(&self.event_id),
+            event_type,
+            schema,
+        }
+    }
+
     fn check(
         &self,
         document: Document,
         now: Now,
         account: &mut Account,
     ) -> Result<Delivery, Reject> {
-        let read = |places: &[expr::Expr]| {
-            let head = &document.verified.inbound.head;
-            places
-                .iter()
-                .find_map(|place| place.read(head, document.json.as_ref()))
-        };
-        let name = |places| read(places).filter(|name| name.len() <= NAME_BYTES_MAX);
-        account.event_id = name(&self.event_id);
-        account.event_type = name(&self.event_type);
-        let checked = match (&self.schemas, &document.json) {
-            (Some(schemas), Some(json)) => schemas.check(account.event_type.as_deref(), json),
-            _ => Ok(None),
-        };
+        let Findings {
+            event_id,
+            event_type,
+            schema: checked,
+        } = self.judge(&document);
+        account.event_id = event_id;
+        account.event_type = event_type;
         let (schema, lane) = match (checked, self.on_invalid) {
             (Ok(schema), _) => (schema, Lane::Main),
             (Err(violations), OnInvalid::Reject) => return Err(Reject::SchemaViolated(violations)),

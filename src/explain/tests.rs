@@ -281,6 +281,20 @@ fn stages_before_the_proof() {
 }
 
 #[test]
+fn a_method_of_handshakes_brings_no_event_even_if_it_is_genuine() {
+    let source = Source {
+        methods: vec![Method::POST, Method::GET],
+        handshakes: Vec::new(),
+        ..source()
+    };
+    let mut genuine = request(&source, r#"{"type":"order"}"#);
+    check(&source, &saved(&genuine), "accepted", "verified");
+    genuine.head.method = Method::GET;
+    let explanation = check(&source, &saved(&genuine), "method_not_allowed", "POST");
+    assert_eq!(explanation.status, 405);
+}
+
+#[test]
 fn a_handshake_that_needs_a_proof_is_not_answered_without() {
     let hello = r#"{"type":"hello","challenge":"x"}"#;
     let signed = request(&source(), hello);
