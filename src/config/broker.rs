@@ -10,6 +10,7 @@ use crate::config::secrets::Vault;
 use crate::config::server::to_usize;
 use crate::config::value::{Wrong, quote};
 use crate::config::{Broker, Journal, OnDamage, Queue, QueueKind, Topology};
+use crate::publisher;
 use crate::secret::{Labelled, Secret};
 
 /// Where the journal is when a configuration does not say, from the directory that it is in.
@@ -185,6 +186,11 @@ fn url(node: &Node<'_>, vault: Vault<'_>) -> Option<Labelled> {
         .or_else(|| text.strip_prefix("amqps://"));
     let is_plain = !text.contains(|letter: char| letter.is_whitespace() || letter.is_control());
     if is_plain && rest.is_some_and(|rest| !rest.is_empty()) {
+        // Whoever will use it knows best what can be used.
+        if let Err(why) = publisher::check_url(&url) {
+            node.error(why);
+            return None;
+        }
         return Some(url);
     }
     node.error(Wrong::new(
