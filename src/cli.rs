@@ -21,6 +21,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::{Config, Loaded};
 use crate::publisher;
+use crate::source::Source;
 use crate::telemetry;
 
 /// How a command ended; the codes are a contract with scripts and service managers.
@@ -236,6 +237,23 @@ fn load_all(path: &Path) -> Result<Loaded, Failure> {
 
 fn stderr_is_coloured() -> bool {
     io::stderr().is_terminal() && telemetry::wants_colour()
+}
+
+/// The source of this name.
+fn find_source<'a>(config: &'a Config, name: &str) -> Result<&'a Source, Failure> {
+    config
+        .sources
+        .iter()
+        .find(|source| *source.name == *name)
+        .map(|source| &**source)
+        .ok_or_else(|| {
+            let names: Vec<&str> = config.sources.iter().map(|source| &*source.name).collect();
+            let message = format!(
+                "there is no source {name:?}; there are: {}",
+                names.join(", ")
+            );
+            Failure::new(Exit::Usage, message)
+        })
 }
 
 /// A runtime for a command that talks to somebody.

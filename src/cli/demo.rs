@@ -15,8 +15,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::output::{lines, table};
-use super::send::find_source;
-use super::{Done, Exit, Failure, block_on, load, talk};
+use super::{Done, Exit, Failure, block_on, find_source, load, talk};
 use crate::app::App;
 use crate::client::{Answer, Client, Trust};
 use crate::clock::Now;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use jiff::Timestamp;
 
-use super::{ConfigArg, Done, Exit, Failure, load, talk};
+use super::{ConfigArg, Done, Exit, Failure, find_source, load, talk};
 use crate::clock::Now;
 use crate::explain::{Explanation, Verdict, explain};
 
@@ -34,19 +34,7 @@ pub(super) struct ExplainArgs {
 
 pub(super) fn run(args: &ExplainArgs, out: &mut dyn Write) -> Done {
     let config = load(&args.config.config)?;
-    let Some(source) = config
-        .sources
-        .iter()
-        .find(|source| *source.name == *args.source)
-    else {
-        let names: Vec<&str> = config.sources.iter().map(|source| &*source.name).collect();
-        let message = format!(
-            "there is no source {:?}; there are: {}",
-            args.source,
-            names.join(", ")
-        );
-        return Err(Failure::new(Exit::Usage, message));
-    };
+    let source = find_source(&config, &args.source)?;
     let now = match args.at {
         None => Now::read(),
         Some(seconds) => Now::at(Timestamp::from_second(seconds).map_err(|error| {

@@ -13,10 +13,10 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::output::{lines, table};
-use super::{ConfigArg, Done, Exit, Failure, block_on, load, talk};
+use super::{ConfigArg, Done, Exit, Failure, block_on, find_source, load, talk};
 use crate::client::{Answer, Client, Trust};
 use crate::clock::Now;
-use crate::config::{Config, Server, Tls};
+use crate::config::{Server, Tls};
 use crate::sample::{Recipe, Sample, make};
 use crate::source::Source;
 
@@ -92,22 +92,6 @@ pub(super) fn run(args: &SendArgs, out: &mut dyn Write) -> Done {
         Trust::System
     };
     block_on(send_all(source, payload, &url, trust, args, out))
-}
-
-pub(super) fn find_source<'a>(config: &'a Config, name: &str) -> Result<&'a Source, Failure> {
-    config
-        .sources
-        .iter()
-        .find(|source| *source.name == *name)
-        .map(|source| &**source)
-        .ok_or_else(|| {
-            let names: Vec<&str> = config.sources.iter().map(|source| &*source.name).collect();
-            let message = format!(
-                "there is no source {name:?}; there are: {}",
-                names.join(", ")
-            );
-            Failure::new(Exit::Usage, message)
-        })
 }
 
 async fn send_all(

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use http_body_util::BodyExt as _;
 use serde_json::Value;
 
-use super::{ConfigArg, Done, Exit, Failure, block_on, load, talk};
+use super::{ConfigArg, Done, Exit, Failure, block_on, find_source, load, talk};
 use crate::client::{Client, Trust};
 use crate::config::Admin;
 use crate::telemetry;
@@ -33,13 +33,7 @@ pub(super) struct TailArgs {
 pub(super) fn run(args: &TailArgs, out: &mut dyn Write) -> Done {
     let config = load(&args.config.config)?;
     for name in &args.sources {
-        if !config.sources.iter().any(|source| *source.name == **name) {
-            let message = format!(
-                "there is no source {name:?} in {}",
-                args.config.config.display()
-            );
-            return Err(Failure::new(Exit::Usage, message));
-        }
+        find_source(&config, name)?;
     }
     block_on(follow(&config.admin, args, out))
 }
