@@ -51,9 +51,7 @@ async fn down_at_start() {
     let ledger = load.stop().await;
     ledger.assert_none_refused();
     assert_eq!(ledger.unanswered, 0);
-    let messages = queue
-        .wait_until("all events", |seen| ledger.all_in(seen))
-        .await;
+    let messages = ledger.arrived_in(&queue).await;
     ledger.assert_delivered_in_order(&messages);
     balance(&gateway).await;
 }
@@ -97,9 +95,7 @@ async fn killed_and_restarted_under_load() {
     assert_eq!(ledger.unanswered, 0);
     until_all_published(&gateway).await;
     let queue = broker.consume(queue_name).await;
-    let messages = queue
-        .wait_until("all events", |seen| ledger.all_in(seen))
-        .await;
+    let messages = ledger.arrived_in(&queue).await;
     ledger.assert_delivered_in_order(&messages);
     balance(&gateway).await;
 }
@@ -141,9 +137,7 @@ async fn blocked() {
     gateway.start().await;
     assert_eq!(gateway.admin("/livez").await.status, 200);
     broker.unblock().await;
-    let messages = queue
-        .wait_until("all events", |seen| ledger.all_in(seen))
-        .await;
+    let messages = ledger.arrived_in(&queue).await;
     ledger.assert_delivered(&messages);
     until_all_published(&gateway).await;
     balance(&gateway).await;
@@ -191,9 +185,7 @@ async fn cut_at_random_moments() {
     let ledger = load.stop().await;
     ledger.assert_none_refused();
     assert_eq!(ledger.unanswered, 0);
-    let messages = queue
-        .wait_until("all events", |seen| ledger.all_in(seen))
-        .await;
+    let messages = ledger.arrived_in(&queue).await;
     ledger.assert_delivered(&messages);
     until_all_published(&gateway).await;
     balance(&gateway).await;
@@ -229,9 +221,7 @@ async fn stalled_without_an_end() {
     load.more(20).await;
     let ledger = load.stop().await;
     ledger.assert_none_refused();
-    let messages = queue
-        .wait_until("all events", |seen| ledger.all_in(seen))
-        .await;
+    let messages = ledger.arrived_in(&queue).await;
     ledger.assert_delivered(&messages);
     until_all_published(&gateway).await;
     balance(&gateway).await;

@@ -33,9 +33,7 @@ async fn killed_twenty_times_under_load() {
     load.more(10).await;
     let ledger = load.stop().await;
     ledger.assert_none_refused();
-    let messages = queue
-        .wait_until("all events", |seen| ledger.all_in(seen))
-        .await;
+    let messages = ledger.arrived_in(&queue).await;
     ledger.assert_delivered_in_order(&messages);
     balance(&gateway).await;
 }
@@ -60,19 +58,9 @@ async fn killed_without_a_broker_the_journal_has_everything() {
     // An event may have been stored whose answer the kill cut off.
     assert!(waiting >= acknowledged, "{waiting} of {acknowledged}");
 
-    let queue = gateway.queue();
-    let lines = format!(
-        "\n[broker]\nurls = [{{ value = \"{}\" }}]\nexchange = \"{}\"\n\
-         [[broker.queues]]\nname = \"{queue}\"\nbind = [\"#\"]\ntype = \"classic\"\n",
-        broker.url(),
-        gateway.exchange()
-    );
-    gateway.edit(|text| text + &lines);
-    gateway.restart().await;
+    gateway.restart_with(broker).await;
     let queue = gateway.consume(broker).await;
-    let messages = queue
-        .wait_until("all events", |seen| ledger.all_in(seen))
-        .await;
+    let messages = ledger.arrived_in(&queue).await;
     ledger.assert_delivered_in_order(&messages);
     balance(&gateway).await;
 }

@@ -396,15 +396,7 @@ async fn without_a_broker_the_journal_keeps_events_until_there_is_one() {
         3.0
     );
 
-    let queue = gateway.queue();
-    let lines = format!(
-        "\n[broker]\nurls = [{{ value = \"{}\" }}]\nexchange = \"{}\"\n\
-         [[broker.queues]]\nname = \"{queue}\"\nbind = [\"#\"]\ntype = \"classic\"\n",
-        broker.url(),
-        gateway.exchange()
-    );
-    gateway.edit(|text| text + &lines);
-    gateway.restart().await;
+    gateway.restart_with(broker).await;
     let messages = gateway.consume(broker).await.wait_for(3).await;
     let ids: Vec<_> = messages
         .iter()

@@ -17,17 +17,7 @@ async fn half_sent(gateway: &Gateway) -> (Box<dyn Stream>, Vec<u8>) {
     let (first, second) = webhook.body.split_at(8);
     stream.write_all(first).await.unwrap();
     stream.flush().await.unwrap();
-    eventually("the request to be under way", || async {
-        match gateway
-            .metrics()
-            .await
-            .sum("hookgate_requests_in_flight", &[])
-        {
-            1.0 => Ok(()),
-            n => Err(format!("{n} in flight")),
-        }
-    })
-    .await;
+    gateway.until_request_is_under_way().await;
     (stream, second.to_vec())
 }
 
@@ -116,9 +106,7 @@ async fn under_load_nothing_acknowledged_is_lost() {
         .iter()
         .all(|(status, body)| *status == 503 && body.contains("draining"));
     assert!(only_draining, "{:?}", ledger.refused);
-    let messages = queue
-        .wait_until("all events", |seen| ledger.all_in(seen))
-        .await;
+    let messages = ledger.arrived_in(&queue).await;
     ledger.assert_delivered_in_order(&messages);
     balance(&gateway).await;
 }

@@ -269,17 +269,7 @@ async fn body_broken() {
     let mut stream = gateway.sender().raw(&push("x").http1_head()).await;
     stream.write_all(b"{\"a").await.unwrap();
     stream.flush().await.unwrap();
-    eventually("the request to be under way", || async {
-        match gateway
-            .metrics()
-            .await
-            .sum("hookgate_requests_in_flight", &[])
-        {
-            1.0 => Ok(()),
-            n => Err(format!("{n} in flight")),
-        }
-    })
-    .await;
+    gateway.until_request_is_under_way().await;
     drop(stream);
     // The sender is gone; the books hold its request all the same.
     assert_counted(&gateway, "github", "body_broken").await;
@@ -561,17 +551,7 @@ async fn overloaded() {
         .start()
         .await;
     let mut held = gateway.sender().raw(&push("held").http1_head()).await;
-    eventually("the request to be under way", || async {
-        match gateway
-            .metrics()
-            .await
-            .sum("hookgate_requests_in_flight", &[])
-        {
-            1.0 => Ok(()),
-            n => Err(format!("{n} in flight")),
-        }
-    })
-    .await;
+    gateway.until_request_is_under_way().await;
     assert_ours(&gateway.send(&push("one more")).await, "overloaded");
     held.write_all(BODY).await.unwrap();
     held.flush().await.unwrap();

@@ -370,6 +370,30 @@ impl Gateway {
         std::fs::write(self.config(), change(text)).expect("configuration");
     }
 
+    /// Gives a gateway that had none this broker, and starts it again.
+    pub(crate) async fn restart_with(&mut self, broker: &Broker) {
+        let lines = format!(
+            "\n[broker]\nurls = [{{ value = \"{}\" }}]\nexchange = \"{}\"\n\
+             [[broker.queues]]\nname = \"{}\"\nbind = [\"#\"]\ntype = \"classic\"\n",
+            broker.url(),
+            self.exchange(),
+            self.queue()
+        );
+        self.edit(|text| text + &lines);
+        self.restart().await;
+    }
+
+    /// Waits until a request's head has arrived and its answer is still to come.
+    pub(crate) async fn until_request_is_under_way(&self) {
+        eventually("the request to be under way", || async {
+            match self.metrics().await.sum("hookgate_requests_in_flight", &[]) {
+                1.0 => Ok(()),
+                n => Err(format!("{n} in flight")),
+            }
+        })
+        .await;
+    }
+
     /// Its exchange.
     pub(crate) fn exchange(&self) -> &str {
         &self.exchange

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, sleep};
 
-use super::broker::Message;
+use super::broker::{Consumer, Message};
 use super::gateway::source;
 use super::sender::{Sender, Version};
 use super::webhook::Webhook;
@@ -154,9 +154,11 @@ impl Ledger {
         self.acknowledged.values().map(Vec::len).sum()
     }
 
-    /// Whether everything acknowledged is among these messages.
-    pub(crate) fn all_in(&self, messages: &[Message]) -> bool {
-        self.missing(messages).is_empty()
+    /// Waits until everything acknowledged has arrived; gives all that has.
+    pub(crate) async fn arrived_in(&self, queue: &Consumer) -> Vec<Message> {
+        queue
+            .wait_until("all events", |seen| self.missing(seen).is_empty())
+            .await
     }
 
     /// The acknowledged events that are not among these messages.
