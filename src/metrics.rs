@@ -15,7 +15,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -83,6 +83,8 @@ pub struct SourceMetrics {
     /// Length of bodies.
     pub body_bytes: Histogram,
     rejected: [OnceLock<Counter>; Reject::LABELS.len()],
+    /// By the labels of the source's secrets; each is looked up in the registry once.
+    secret_uses: RwLock<HashMap<Box<str>, Counter>>,
 }
 
 /// What happens below a request.
@@ -235,12 +237,23 @@ impl Metrics {
     /// Counts one use of a secret by its label, so that an operator sees when an old one is out
     /// of use.
     pub fn secret_used(&self, source: &str, secret: &str) {
-        let (source, secret) = (source.to_owned(), secret.to_owned());
-        with_local_recorder(
+        let metrics = self.source(Some(source));
+        let known = metrics.secret_uses.read();
+        let known = known.unwrap_or_else(PoisonError::into_inner);
+        if let Some(uses) = known.get(secret) {
+            uses.increment(1);
+            return;
+        }
+        drop(known);
+        let labels = (metrics.name.to_string(), secret.to_owned());
+        let uses = with_local_recorder(
             &self.recorder,
-            || counter!("hookgate_secret_uses_total", "source" => source, "secret" => secret),
-        )
-        .increment(1);
+            || counter!("hookgate_secret_uses_total", "source" => labels.0, "secret" => labels.1),
+        );
+        uses.increment(1);
+        let known = metrics.secret_uses.write();
+        let mut known = known.unwrap_or_else(PoisonError::into_inner);
+        known.insert(Box::from(secret), uses);
     }
 
     /// When a certificate ends, for the alarm that comes before that.
@@ -316,6 +329,7 @@ impl SourceMetrics {
             duration: histogram!("hookgate_request_duration_seconds", "source" => source()),
             body_bytes: histogram!("hookgate_request_body_bytes", "source" => source()),
             rejected: [const { OnceLock::new() }; Reject::LABELS.len()],
+            secret_uses: RwLock::default(),
             name,
         }
     }
