@@ -13,6 +13,8 @@ DEPENDENCIES := deploy/install-dependencies.sh
 
 # End-to-end tests wait for sockets, disks and a broker most of the time: more threads than cores.
 E2E_THREADS ?= 6
+# Tests with faults keep processors and brokers busy: fewer at once.
+FAULT_THREADS ?= 3
 # Narrows `make e2e` and `make unit`: make e2e FILTER=turned_away
 FILTER ?=
 
@@ -20,7 +22,7 @@ FILTER ?=
 CHECK_ENV := AMQP_URL=amqp://127.0.0.1 GITHUB_WEBHOOK_SECRET=check-only STRIPE_WEBHOOK_SECRET=check-only \
 	SHOPIFY_WEBHOOK_SECRET=check-only SLACK_SIGNING_SECRET=check-only ORDERS_SECRET=check-only
 
-.PHONY: help demo build run test fmt check lint configs unit e2e doc deny bench clean dependencies tools
+.PHONY: help demo build run test faults timing fmt check lint configs unit e2e doc deny bench clean dependencies tools
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,7 +47,15 @@ test: dependencies tools ## everything that CI checks: format, lints, configurat
 	@$(MAKE) configs
 	@$(MAKE) doc
 	@echo "==> tests"
-	@RUST_TEST_THREADS=$(E2E_THREADS) $(CARGO) test $(LOCKED) --no-fail-fast --lib --test gateway
+	@$(CARGO) test $(LOCKED) --lib
+	@RUST_TEST_THREADS=$(E2E_THREADS) $(CARGO) test $(LOCKED) --test gateway -- --skip faults:: --skip timing::
+	@$(MAKE) faults timing
+
+faults: dependencies ## faults, attacks and hostile peers; RELEASE=1 for a release's counts
+	@RUST_TEST_THREADS=$(FAULT_THREADS) $(CARGO) test $(LOCKED) --test gateway faults::$(FILTER)
+
+timing: dependencies ## figures of time and memory, one at a time
+	@RUST_TEST_THREADS=1 $(CARGO) test $(LOCKED) --test gateway timing::$(FILTER)
 
 fmt: ## format the sources
 	@$(CARGO) fmt

@@ -5,15 +5,14 @@ use std::time::Duration;
 use crate::support::balance::balance;
 use crate::support::broker;
 use crate::support::chance;
+use crate::support::figures::{self, Row};
 use crate::support::gateway::{Setup, cli, said};
 use crate::support::load::{self, Ledger, Load};
 use crate::support::webhook::Webhook;
 
-/// How often it is killed.
-const KILLS: u32 = 20;
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn killed_twenty_times_under_load() {
+async fn killed_under_load() {
+    let kills = figures::count(20, 200);
     let broker = broker::shared().await;
     let mut gateway = Setup::new()
         .broker(broker)
@@ -23,7 +22,7 @@ async fn killed_twenty_times_under_load() {
     let queue = gateway.consume(broker).await;
     let mut random = chance::dice();
     let load = Load::start(&gateway.sender(), 0);
-    for _ in 0..KILLS {
+    for _ in 0..kills {
         load.more(random.u64(1..20)).await;
         // Anywhere within a few groups of writes, not only just after an answer.
         tokio::time::sleep(Duration::from_micros(random.u64(0..5_000))).await;
@@ -36,6 +35,10 @@ async fn killed_twenty_times_under_load() {
     let messages = ledger.arrived_in(&queue).await;
     ledger.assert_delivered_in_order(&messages);
     balance(&gateway).await;
+    Row::new("J1.in_order")
+        .saw("kills", kills)
+        .saw("lost", 0)
+        .write();
 }
 
 /// The same with nobody to publish to: all that counts is what the journal kept.

@@ -15,6 +15,8 @@ mod config;
 #[cfg(test)]
 mod crash;
 #[cfg(test)]
+mod faults;
+#[cfg(test)]
 mod path;
 #[cfg(test)]
 mod samples;
@@ -24,5 +26,7 @@ mod shutdown;
 mod slow_peers;
 #[cfg(test)]
 mod tidy;
+#[cfg(test)]
+mod timing;
 #[cfg(test)]
 mod turned_away;

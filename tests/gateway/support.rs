@@ -4,6 +4,7 @@ pub(crate) mod balance;
 pub(crate) mod broker;
 pub(crate) mod chance;
 pub(crate) mod eventually;
+pub(crate) mod figures;
 pub(crate) mod gateway;
 pub(crate) mod load;
 pub(crate) mod proxy;

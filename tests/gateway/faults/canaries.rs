@@ -1,0 +1,1 @@
+//! Secrets planted everywhere never come out anywhere.

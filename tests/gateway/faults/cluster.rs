@@ -1,0 +1,1 @@
+//! Three nodes: a leader is killed, a quorum is lost, the network is cut.

@@ -1,0 +1,1 @@
+//! More clients than descriptors: the gateway goes on serving and recovers.

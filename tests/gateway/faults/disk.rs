@@ -1,0 +1,1 @@
+//! Real system calls fail: synchronising, writing, renaming, opening; and a disk that is full.

@@ -1,0 +1,1 @@
+//! Two gateways never share a journal.

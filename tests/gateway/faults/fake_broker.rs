@@ -1,0 +1,1 @@
+//! A scripted broker that does what RabbitMQ will not do on demand.

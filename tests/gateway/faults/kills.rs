@@ -1,0 +1,1 @@
+//! Killed and terminated at random moments under load, again and again.

@@ -1,0 +1,1 @@
+//! One event is one line in the log, whatever strangers write.

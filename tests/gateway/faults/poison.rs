@@ -1,0 +1,1 @@
+//! Events that no broker takes, among thousands that it does.

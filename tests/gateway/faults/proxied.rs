@@ -1,0 +1,1 @@
+//! Who the client is, as told by proxies: believed from those that are trusted only.

@@ -1,0 +1,1 @@
+//! A schema or a request never makes the gateway call an address.

@@ -1,0 +1,1 @@
+//! Duplicates are recognised across restarts and at the same moment.

@@ -1,0 +1,1 @@
+//! Requests that two HTTP implementations could read differently, directly and behind proxies.

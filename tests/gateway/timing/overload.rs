@@ -1,0 +1,1 @@
+//! Five times what the gateway can take: it sheds, and recovers.

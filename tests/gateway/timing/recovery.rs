@@ -1,0 +1,1 @@
+//! How long a start takes on a large journal, and how much memory.

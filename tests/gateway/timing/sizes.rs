@@ -1,0 +1,1 @@
+//! Bodies, heads and bombs at their limits: how much memory each costs.

@@ -1,0 +1,1 @@
+//! Thousands of slow clients beside a good one.

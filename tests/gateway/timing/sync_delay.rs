@@ -1,0 +1,1 @@
+//! Answers while each synchronisation takes 1, 5 and 10 ms.
