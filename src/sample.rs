@@ -11,6 +11,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::pipeline::arrival::Head;
+use crate::secret::Secret;
 use crate::source::Source;
 
 /// A request that is ready to be sent.
@@ -37,6 +38,8 @@ pub struct Recipe {
     pub at: Timestamp,
     /// Whether to spoil the signature.
     pub spoiled: bool,
+    /// The sender's private key in PEM, where a signature needs one.
+    pub signing_key: Option<Secret>,
 }
 
 /// Makes a request of a fresh event (an id that was never used) and signs it with the source's
@@ -92,7 +95,10 @@ pub fn make(source: &Source, recipe: &Recipe) -> Result<Sample, String> {
         Some(json) if changed => Bytes::from(json.to_string()),
         _ => payload,
     };
-    source.verifier.sign(&mut head, &body, recipe.at)?;
+    let signing_key = recipe.signing_key.as_ref();
+    source
+        .verifier
+        .sign(&mut head, &body, recipe.at, signing_key)?;
     if recipe.spoiled {
         source.verifier.spoil(&mut head)?;
     }

@@ -193,6 +193,7 @@ fn acts(config: &Config) -> Result<Vec<Act>, Failure> {
         event_type: None,
         at: now,
         spoiled: false,
+        signing_key: None,
     };
     let sign = |name: &str, recipe: Recipe| {
         make(find_source(config, name)?, &recipe)

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,6 +18,7 @@ use crate::client::{Answer, Client, Trust};
 use crate::clock::Now;
 use crate::config::{Server, Tls};
 use crate::sample::{Recipe, Sample, make};
+use crate::secret::Secret;
 use crate::source::Source;
 
 /// How far in the past `--stale` signs: beyond any provider's tolerance.
@@ -49,6 +50,9 @@ pub(super) struct SendArgs {
     /// Events per second; as fast as one connection takes them when not said
     #[arg(long, value_name = "R", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     rate: Option<u32>,
+    /// The sender's private key in PEM, for a source that knows its public key only
+    #[arg(long, value_name = "FILE")]
+    signing_key: Option<PathBuf>,
     /// Spoil the signature
     #[arg(long)]
     bad_signature: bool,
@@ -69,14 +73,14 @@ pub(super) struct SendArgs {
 pub(super) fn run(args: &SendArgs, out: &mut dyn Write) -> Done {
     let config = load(&args.config.config)?;
     let source = find_source(&config, &args.source)?;
-    let payload = match &args.file {
-        None => None,
-        Some(file) => Some(Bytes::from(std::fs::read(file).map_err(|error| {
-            Failure::new(
-                Exit::Failure,
-                format!("reading {}: {error}", file.display()),
-            )
-        })?)),
+    let given = Files {
+        payload: args.file.as_deref().map(read).transpose()?.map(Bytes::from),
+        signing_key: args
+            .signing_key
+            .as_deref()
+            .map(read)
+            .transpose()?
+            .map(Secret::new),
     };
     let url = args
         .url
@@ -91,12 +95,25 @@ pub(super) fn run(args: &SendArgs, out: &mut dyn Write) -> Done {
     } else {
         Trust::System
     };
-    block_on(send_all(source, payload, &url, trust, args, out))
+    block_on(send_all(source, &given, &url, trust, args, out))
+}
+
+/// What was read from files.
+struct Files {
+    payload: Option<Bytes>,
+    signing_key: Option<Secret>,
+}
+
+fn read(file: &Path) -> Result<Vec<u8>, Failure> {
+    std::fs::read(file).map_err(|error| {
+        let what = format!("reading {}: {error}", file.display());
+        Failure::new(Exit::Failure, what)
+    })
 }
 
 async fn send_all(
     source: &Source,
-    payload: Option<Bytes>,
+    given: &Files,
     url: &Uri,
     trust: Trust,
     args: &SendArgs,
@@ -118,7 +135,7 @@ async fn send_all(
         if let Some(pace) = &mut pace {
             pace.tick().await;
         }
-        let sample = sample(source, payload.clone(), args)?;
+        let sample = sample(source, given, args)?;
         let begun = Instant::now();
         let sent = client.send(
             sample.method.clone(),
@@ -142,17 +159,18 @@ async fn send_all(
     report.finish(out)
 }
 
-fn sample(source: &Source, payload: Option<Bytes>, args: &SendArgs) -> Result<Sample, Failure> {
+fn sample(source: &Source, given: &Files, args: &SendArgs) -> Result<Sample, Failure> {
     let mut at = Now::read().wall;
     if args.stale {
         at -= STALE;
     }
     let spoiled = args.bad_signature;
     let recipe = Recipe {
-        payload,
+        payload: given.payload.clone(),
         event_type: args.event_type.clone(),
         at,
         spoiled,
+        signing_key: given.signing_key.clone(),
     };
     make(source, &recipe).map_err(|what| {
         Failure::new(

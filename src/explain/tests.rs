@@ -108,7 +108,7 @@ fn request(signer: &Source, body: &str) -> Inbound {
     let mut inbound = saved::read(text.as_bytes()).unwrap().inbound;
     signer
         .verifier
-        .sign(&mut inbound.head, &inbound.body, now().wall)
+        .sign(&mut inbound.head, &inbound.body, now().wall, None)
         .unwrap();
     inbound
 }

@@ -71,6 +71,7 @@ impl Setup {
             event_type: None,
             at: Now::read().wall,
             spoiled: false,
+            signing_key: None,
         };
         let sample = make(&self.shop, &recipe).unwrap();
         (head(sample.method, None, sample.headers), sample.body)

@@ -12,6 +12,7 @@ mod compile;
 mod diagnose;
 mod key;
 mod mac;
+mod public;
 mod refusal;
 mod scheme;
 mod sign;
@@ -203,5 +204,7 @@ fn stronger(a: Coverage, b: Coverage) -> Coverage {
         .unwrap_or(Coverage::None)
 }
 
+#[cfg(test)]
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;

@@ -17,6 +17,7 @@ use crate::delivery::Coverage;
 use crate::pipeline::arrival::{Head, Inbound};
 use crate::pipeline::expr::Expr;
 use crate::pipeline::handshake::Handshake;
+use crate::pipeline::verify::testing::pair;
 use crate::pipeline::verify::{Context, Proof, Refusal, Verifier};
 use crate::secret::{Labelled, Secret};
 
@@ -86,6 +87,20 @@ impl Vector {
             url: Some(self.url.clone()),
         };
         Verifier::compile(source.verify.as_ref().unwrap(), &context).unwrap()
+    }
+
+    /// The same with a public key whose private key is known, where the proof is made with one.
+    fn with_own_pair(mut self, source: &RawSource) -> (Self, Option<Secret>) {
+        let Some(RawVerify::Schemes(schemes)) = &source.verify else {
+            return (self, None);
+        };
+        let word = |word: &Option<String>| word.clone().unwrap_or_default();
+        let pair = pair(&word(&schemes[0].algorithm), &word(&schemes[0].key));
+        let Some(pair) = pair else {
+            return (self, None);
+        };
+        self.secrets = vec![pair.public];
+        (self, Some(pair.private))
     }
 
     fn check(&self, source: &RawSource) -> Result<Proof, Refusal> {
@@ -281,6 +296,15 @@ fn a_changed_signature_is_refused() {
                         let query = forge(vector.inbound.head.query.as_ref().unwrap().as_bytes());
                         forged.inbound.head.query = Some(String::from_utf8(query).unwrap());
                     }
+                    "form" => {
+                        let body = String::from_utf8(vector.inbound.body.to_vec()).unwrap();
+                        let field = body
+                            .split('&')
+                            .find(|field| field.starts_with(name))
+                            .unwrap();
+                        let forgery = String::from_utf8(forge(field.as_bytes())).unwrap();
+                        forged = with_body(&forged, body.replace(field, &forgery).into());
+                    }
                     "json" => {
                         let json: Value = serde_json::from_slice(&vector.inbound.body).unwrap();
                         let signature = json.pointer(name).unwrap().as_str().unwrap();
@@ -307,8 +331,10 @@ fn a_changed_signature_is_refused() {
 #[test]
 fn another_secret_is_refused() {
     each_preset(|file, source| {
-        for mut vector in vectors(file).into_iter().filter(|vector| vector.accept) {
-            for secret in &mut vector.secrets {
+        for vector in vectors(file).into_iter().filter(|vector| vector.accept) {
+            let (mut vector, private_key) = vector.with_own_pair(&source);
+            let is_pair = private_key.is_some();
+            for secret in vector.secrets.iter_mut().filter(|_| !is_pair) {
                 // Near the end, and valid in every form: base64, hex, user and password.
                 let mut bytes = std::mem::take(secret).into_bytes();
                 let position = bytes.iter().rposition(u8::is_ascii_digit);
@@ -335,15 +361,21 @@ fn a_timestamp_counts_to_the_last_second_of_its_tolerance() {
         else {
             return;
         };
-        for mut vector in vectors(file)
+        for vector in vectors(file)
             .into_iter()
             .filter(|vector| vector.accept)
             .take(1)
         {
+            let (mut vector, private_key) = vector.with_own_pair(&source);
             let body = vector.inbound.body.clone();
             let verifier = vector.verifier(&source);
             verifier
-                .sign(&mut vector.inbound.head, &body, vector.now)
+                .sign(
+                    &mut vector.inbound.head,
+                    &body,
+                    vector.now,
+                    private_key.as_ref(),
+                )
                 .unwrap();
             let second = jiff::SignedDuration::from_secs(1);
             let tolerance = jiff::SignedDuration::try_from(tolerance).unwrap();
@@ -372,15 +404,17 @@ fn a_timestamp_counts_to_the_last_second_of_its_tolerance() {
 fn what_is_signed_here_is_genuine_and_every_byte_of_it_counts() {
     let mut signed = 0;
     each_preset(|file, source| {
-        let mut vector = vectors(file)
+        let vector = vectors(file)
             .into_iter()
             .find(|vector| vector.accept)
             .unwrap();
+        let (mut vector, private_key) = vector.with_own_pair(&source);
         vector.inbound.head.headers.clear();
         vector.inbound.head.query = None;
         let (now, body) = (vector.now, vector.inbound.body.clone());
         let verifier = vector.verifier(&source);
-        let Err(what) = verifier.sign(&mut vector.inbound.head, &body, now) else {
+        let Err(what) = verifier.sign(&mut vector.inbound.head, &body, now, private_key.as_ref())
+        else {
             signed += 1;
             vector
                 .check(&source)
@@ -399,8 +433,8 @@ fn what_is_signed_here_is_genuine_and_every_byte_of_it_counts() {
     });
     assert_eq!(
         signed,
-        FILES.len() - 2,
-        "only mailgun and adyen-item carry the proof in the body"
+        FILES.len() - 3,
+        "only adyen-item, braintree and mailgun carry the proof in the body"
     );
 }
 
@@ -429,7 +463,8 @@ fn handshakes_are_answered_as_their_providers_ask() {
         let (id, provider) = (string(&json["id"]), string(&json["provider"]));
         let source = reader::read(text(&provider).unwrap());
         let vector = Vector::read_request(&json);
-        let config = [("verify_token".to_owned(), vector.secrets[0].clone())].into();
+        let mut config = vector.config.clone();
+        config.insert("verify_token".to_owned(), vector.secrets[0].clone());
         let secrets = [labelled(&vector.secrets[0])];
         let context = Context {
             secrets: &secrets,

@@ -10,7 +10,7 @@ use crate::pipeline::verify::Verifier;
 use crate::pipeline::verify::key::Encoding;
 use crate::pipeline::verify::mac::Mac;
 use crate::pipeline::verify::refusal::Refusal;
-use crate::pipeline::verify::scheme::{Kind, Ready, Scheme};
+use crate::pipeline::verify::scheme::{Kind, Method, Ready, Scheme};
 use crate::pipeline::verify::template::Given;
 
 /// Longest challenge that is signed, in bytes.
@@ -29,12 +29,15 @@ impl Verifier {
         self.schemes
             .iter()
             .find_map(|scheme| match (&scheme.kind, &scheme.keys.first()?.ready) {
-                (Kind::Signed(signing), Ready::Mac(mac)) if !signing.algorithm.is_plain() => {
-                    Some(ChallengeSigner {
-                        mac: mac.clone(),
-                        encoding: signing.encoding,
-                    })
-                }
+                (Kind::Signed(signing), Ready::Mac(mac)) => match signing.method {
+                    Method::Shared { algorithm, .. } if !algorithm.is_plain() => {
+                        Some(ChallengeSigner {
+                            mac: mac.clone(),
+                            encoding: signing.encoding,
+                        })
+                    }
+                    Method::Shared { .. } | Method::Public { .. } => None,
+                },
                 _ => None,
             })
     }

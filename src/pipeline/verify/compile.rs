@@ -12,7 +12,8 @@ use crate::pipeline::verify::Context;
 use crate::pipeline::verify::assertion::Assertion;
 use crate::pipeline::verify::key::{Encoding, KeyForm};
 use crate::pipeline::verify::mac::Algorithm;
-use crate::pipeline::verify::scheme::{Key, Kind, Ready, Scheme, Signing};
+use crate::pipeline::verify::public::{PublicAlgorithm, PublicForm};
+use crate::pipeline::verify::scheme::{Key, Kind, Method, Ready, Scheme, Signing};
 use crate::pipeline::verify::signature::{List, Named, Signature, Spot};
 use crate::pipeline::verify::stamp::{Stamp, StampSpot, TOLERANCE_DEFAULT, Unit};
 use crate::pipeline::verify::template::{Part, Template};
@@ -20,25 +21,28 @@ use crate::pipeline::verify::words::{did_you_mean, one_of};
 use crate::secret::Labelled;
 
 /// What `algorithm` takes.
-const ALGORITHMS: [(&str, Asked); 8] = [
+const ALGORITHMS: [(&str, Asked); 11] = [
     ("hmac-sha256", Asked::Signed(Algorithm::HmacSha256)),
     ("hmac-sha1", Asked::Signed(Algorithm::HmacSha1)),
     ("hmac-sha384", Asked::Signed(Algorithm::HmacSha384)),
     ("hmac-sha512", Asked::Signed(Algorithm::HmacSha512)),
     ("sha256", Asked::Signed(Algorithm::PlainSha256)),
     ("sha1", Asked::Signed(Algorithm::PlainSha1)),
+    ("ed25519", Asked::Public(PublicAlgorithm::Ed25519)),
+    (
+        "ecdsa-p256-sha256",
+        Asked::Public(PublicAlgorithm::EcdsaP256Sha256),
+    ),
+    (
+        "rsa-pkcs1-sha256",
+        Asked::Public(PublicAlgorithm::RsaPkcs1Sha256),
+    ),
     ("token", Asked::Token),
     ("basic", Asked::Basic),
 ];
 
 /// What `algorithm` will take.
-const ALGORITHMS_LATER: [&str; 5] = [
-    "ed25519",
-    "ecdsa-p256-sha256",
-    "rsa-pkcs1-sha256",
-    "jwt",
-    "client-certificate",
-];
+const ALGORITHMS_LATER: [&str; 2] = ["jwt", "client-certificate"];
 
 /// What is signed when the configuration does not say.
 const SIGNED_DEFAULT: &str = "{body}";
@@ -49,6 +53,7 @@ const BASIC_DEFAULT: &str = "header:Authorization";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Asked {
     Signed(Algorithm),
+    Public(PublicAlgorithm),
     Token,
     Basic,
 }
@@ -134,6 +139,7 @@ impl Compiler<'_> {
             Some(Asked::Token) => (Some(Kind::Token), None),
             Some(Asked::Basic) => (Some(Kind::Basic), None),
             Some(Asked::Signed(algorithm)) => self.signing(raw, Some(algorithm)),
+            Some(Asked::Public(algorithm)) => self.public_signing(raw, algorithm),
             // Most tables are about a signature, and what is said of one can be judged.
             None => self.signing(raw, None),
         };
@@ -264,12 +270,14 @@ impl Compiler<'_> {
         algorithm: Option<Algorithm>,
     ) -> (Option<Kind>, Option<Template>) {
         let form = self.word("key", raw.key.as_deref(), &KeyForm::ALL);
-        let encoding = self.word("encoding", raw.encoding.as_deref(), &Encoding::ALL);
-        let text = raw.signed.as_deref().unwrap_or(SIGNED_DEFAULT);
-        let Some(template) = self.take("signed", Template::parse(text, self.context.config)) else {
-            return (None, None);
+        let method = Method::Shared {
+            algorithm: algorithm.unwrap_or(Algorithm::HmacSha256),
+            form: form.unwrap_or(KeyForm::Utf8),
         };
-        let has_secret = template.any(|part| matches!(part, Part::Secret));
+        let (kind, template) = self.signed(raw, method);
+        let has_secret = template
+            .as_ref()
+            .is_none_or(|template| template.any(|part| matches!(part, Part::Secret)));
         if algorithm.is_some_and(Algorithm::is_plain) && !has_secret {
             self.wrong(
                 "signed",
@@ -277,6 +285,35 @@ impl Compiler<'_> {
                 "put `{secret}` where the provider puts it, or use an `hmac-` algorithm",
             );
         }
+        (kind, template)
+    }
+
+    /// The same for a sender with a key of its own.
+    fn public_signing(
+        &mut self,
+        raw: &RawScheme,
+        algorithm: PublicAlgorithm,
+    ) -> (Option<Kind>, Option<Template>) {
+        let form = self.word("key", raw.key.as_deref(), &PublicForm::ALL);
+        let form = form.unwrap_or(PublicForm::Pem);
+        let (kind, template) = self.signed(raw, Method::Public { algorithm, form });
+        let has_secret = |template: &Template| template.any(|part| matches!(part, Part::Secret));
+        if template.as_ref().is_some_and(has_secret) {
+            self.wrong(
+                "signed",
+                format!("with {} there is no secret to be signed", algorithm.name()),
+                "leave `{secret}` out",
+            );
+        }
+        (kind, template)
+    }
+
+    fn signed(&mut self, raw: &RawScheme, method: Method) -> (Option<Kind>, Option<Template>) {
+        let encoding = self.word("encoding", raw.encoding.as_deref(), &Encoding::ALL);
+        let text = raw.signed.as_deref().unwrap_or(SIGNED_DEFAULT);
+        let Some(template) = self.take("signed", Template::parse(text, self.context.config)) else {
+            return (None, None);
+        };
         if !template.any(|part| !matches!(part, Part::Literal(_) | Part::Secret)) {
             self.wrong(
                 "signed",
@@ -292,8 +329,7 @@ impl Compiler<'_> {
             );
         }
         let signing = Signing {
-            algorithm: algorithm.unwrap_or(Algorithm::HmacSha256),
-            form: form.unwrap_or(KeyForm::Utf8),
+            method,
             encoding: encoding.unwrap_or(Encoding::Hex),
             template: template.clone(),
         };
@@ -438,14 +474,29 @@ fn ready(kind: &Kind, labelled: &Labelled) -> Result<Ready, Unfit> {
     }
     match kind {
         Kind::Signed(signing) => {
-            let form = signing.form;
-            let key = form.key(secret).ok_or_else(|| Unfit {
-                what: format!("is not written as {}", form.name()),
-                help: form.looks(),
-            })?;
-            let mac = signing.algorithm.keyed(&key);
-            mac.map(|mac| Ready::Mac(Box::new(mac)))
-                .ok_or_else(|| unfit("cannot be used as a key", "use another `algorithm`"))
+            let badly_written = |name, help| Unfit {
+                what: format!("is not written as {name}"),
+                help,
+            };
+            match signing.method {
+                Method::Shared { algorithm, form } => {
+                    let key = form.key(secret);
+                    let key = key.ok_or_else(|| badly_written(form.name(), form.looks()))?;
+                    let mac = algorithm.keyed(&key);
+                    mac.map(|mac| Ready::Mac(Box::new(mac)))
+                        .ok_or_else(|| unfit("cannot be used as a key", "use another `algorithm`"))
+                }
+                Method::Public { algorithm, form } => {
+                    let key = form.key(secret);
+                    let key = key.ok_or_else(|| badly_written(form.name(), form.looks()))?;
+                    let public = algorithm.public_key(&key);
+                    public.map(|key| Ready::Public(Box::new(key))).ok_or_else(|| {
+                        let help = "copy the whole key from the provider's page, or use another \
+                                    `algorithm`";
+                        unfit(&format!("is no public key for {}", algorithm.name()), help)
+                    })
+                }
+            }
         }
         Kind::Basic if !secret.contains(&b':') => Err(unfit(
             "is not of the form `USER:PASSWORD`",

@@ -16,7 +16,7 @@ use crate::pipeline::expr::Place;
 use crate::pipeline::expr::facts::Facts;
 use crate::pipeline::verify::key::{Encoding, KeyForm};
 use crate::pipeline::verify::mac::Algorithm;
-use crate::pipeline::verify::scheme::{Kind, Scheme, Signing};
+use crate::pipeline::verify::scheme::{Kind, Method, Scheme, Signing};
 use crate::pipeline::verify::signature::{Sent, Spot};
 use crate::pipeline::verify::stamp::{StampSpot, Unit};
 use crate::pipeline::verify::template::{Given, Part, Template};
@@ -146,7 +146,7 @@ impl Scheme {
         };
         let sent = self.signature.sent(facts).ok()?;
         let text = &sent.first()?.text;
-        let wanted = signing.algorithm.bytes();
+        let wanted = signing.method.signature_bytes()?;
         let others = Encoding::ALL
             .iter()
             .filter(|(_, encoding)| *encoding != signing.encoding);
@@ -166,7 +166,7 @@ impl Scheme {
             format!(
                 "the signature has {} characters, and one of {} has {length} in {}: {}",
                 text.len(),
-                name_of(signing.algorithm),
+                signing.method.name(),
                 signing.encoding.name(),
                 cut_or_more(text.len(), length)
             )
@@ -183,7 +183,7 @@ impl Scheme {
             .iter()
             .filter_map(|sent| signing.encoding.decode(&sent.text));
         let lengths: Vec<usize> = decoded.map(|decoded| decoded.len()).collect();
-        let wanted = signing.algorithm.bytes();
+        let wanted = signing.method.signature_bytes()?;
         if lengths.contains(&wanted) {
             return None;
         }
@@ -197,7 +197,7 @@ impl Scheme {
         };
         Some(format!(
             "the signature has {length} bytes, and one of {} has {wanted}: {why}",
-            name_of(signing.algorithm)
+            signing.method.name()
         ))
     }
 
@@ -247,8 +247,7 @@ impl Scheme {
         let trial = Trial {
             scheme: self,
             sent: &sent,
-            algorithm: signing.algorithm,
-            form: signing.form,
+            method: signing.method,
             encoding: signing.encoding,
             template: &signing.template,
             url: self.url.clone(),
@@ -277,12 +276,12 @@ impl Scheme {
                      one too many"
                 ));
             }
-            for (name, form) in KeyForm::ALL {
+            for (name, method) in trial.method.other_forms() {
                 let other = Trial {
-                    form,
+                    method,
                     ..trial.clone()
                 };
-                if form != trial.form && other.holds_with(facts, secret) {
+                if other.holds_with(facts, secret) {
                     return Some(format!(
                         "the secret `{label}` matches with `key = \"{name}\"`"
                     ));
@@ -343,14 +342,59 @@ fn cut_or_more(actual: usize, wanted: usize) -> &'static str {
     }
 }
 
-fn name_of(algorithm: Algorithm) -> &'static str {
-    match algorithm {
-        Algorithm::HmacSha1 => "hmac-sha1",
-        Algorithm::HmacSha256 => "hmac-sha256",
-        Algorithm::HmacSha384 => "hmac-sha384",
-        Algorithm::HmacSha512 => "hmac-sha512",
-        Algorithm::PlainSha1 => "sha1",
-        Algorithm::PlainSha256 => "sha256",
+impl Method {
+    /// As it is written in `algorithm`.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Shared { algorithm, .. } => match algorithm {
+                Algorithm::HmacSha1 => "hmac-sha1",
+                Algorithm::HmacSha256 => "hmac-sha256",
+                Algorithm::HmacSha384 => "hmac-sha384",
+                Algorithm::HmacSha512 => "hmac-sha512",
+                Algorithm::PlainSha1 => "sha1",
+                Algorithm::PlainSha256 => "sha256",
+            },
+            Self::Public { algorithm, .. } => algorithm.name(),
+        }
+    }
+
+    /// How long a signature is. `None`: that depends on the key, or on the signature.
+    fn signature_bytes(self) -> Option<usize> {
+        match self {
+            Self::Shared { algorithm, .. } => Some(algorithm.bytes()),
+            Self::Public { algorithm, .. } => algorithm.signature_bytes(),
+        }
+    }
+
+    /// The same with keys that are written otherwise. A public key in another form would not have
+    /// passed as one.
+    fn other_forms(self) -> Vec<(&'static str, Self)> {
+        match self {
+            Self::Public { .. } => Vec::new(),
+            Self::Shared {
+                algorithm,
+                form: own,
+            } => KeyForm::ALL
+                .into_iter()
+                .filter(|(_, form)| *form != own)
+                .map(|(name, form)| (name, Self::Shared { algorithm, form }))
+                .collect(),
+        }
+    }
+
+    /// The same with another hash.
+    fn other_algorithms(self) -> Vec<(&'static str, Self)> {
+        match self {
+            Self::Public { .. } => Vec::new(),
+            Self::Shared {
+                algorithm: own,
+                form,
+            } => ALGORITHMS
+                .into_iter()
+                .filter(|(_, algorithm)| *algorithm != own)
+                .map(|(name, algorithm)| (name, Self::Shared { algorithm, form }))
+                .collect(),
+        }
     }
 }
 
@@ -373,14 +417,12 @@ fn mistake_in_words(trial: &Trial<'_>, signing: &Signing, facts: &Facts<'_>) -> 
             return Some(format!("it matches with `encoding = \"{name}\"`"));
         }
     }
-    for (name, algorithm) in ALGORITHMS {
-        if algorithm != signing.algorithm
-            && (Trial {
-                algorithm,
-                ..trial.clone()
-            })
-            .holds(facts)
-        {
+    for (name, method) in signing.method.other_algorithms() {
+        let other = Trial {
+            method,
+            ..trial.clone()
+        };
+        if other.holds(facts) {
             return Some(format!("it matches with `algorithm = \"{name}\"`"));
         }
     }
@@ -411,8 +453,7 @@ fn mistake_in_template(trial: &Trial<'_>, facts: &Facts<'_>) -> Option<String> {
 struct Trial<'a> {
     scheme: &'a Scheme,
     sent: &'a [Sent<'a>],
-    algorithm: Algorithm,
-    form: KeyForm,
+    method: Method,
     encoding: Encoding,
     template: &'a Template,
     url: Option<String>,
@@ -428,18 +469,32 @@ impl Trial<'_> {
     }
 
     fn holds_with(&self, facts: &Facts<'_>, secret: &[u8]) -> bool {
-        self.expected(facts, secret).is_some_and(|expected| {
-            let mut decoded = self
-                .sent
-                .iter()
-                .filter_map(|sent| self.encoding.decode(&sent.text));
-            decoded.any(|sent| sent == expected)
-        })
+        let sent = self.sent.iter();
+        let mut sent = sent.filter_map(|sent| self.encoding.decode(&sent.text));
+        match self.method {
+            Method::Shared { algorithm, form } => {
+                let key = form.key(secret);
+                let Some(mut mac) = key.and_then(|key| algorithm.keyed(&key)) else {
+                    return false;
+                };
+                let fed = self.feed(facts, secret, |piece| mac.update(piece));
+                let expected = fed.map(|()| mac.finish());
+                sent.any(|sent| Some(&sent) == expected.as_ref())
+            }
+            Method::Public { algorithm, form } => {
+                let key = form.key(secret);
+                let Some(key) = key.and_then(|key| algorithm.public_key(&key)) else {
+                    return false;
+                };
+                let mut text = Vec::new();
+                let fed = self.feed(facts, secret, |piece| text.extend_from_slice(piece));
+                fed.is_some() && sent.any(|sent| key.verifies(&text, &sent))
+            }
+        }
     }
 
-    fn expected(&self, facts: &Facts<'_>, secret: &[u8]) -> Option<Vec<u8>> {
-        let key = self.form.key(secret)?;
-        let mut mac = self.algorithm.keyed(&key)?;
+    /// `None` when the request lacks what is signed.
+    fn feed(&self, facts: &Facts<'_>, secret: &[u8], sink: impl FnMut(&[u8])) -> Option<()> {
         let timestamp = self.scheme.timestamp(facts).ok()?;
         let url = self.url.as_deref();
         let given = Given {
@@ -448,8 +503,7 @@ impl Trial<'_> {
             secret,
             url,
         };
-        self.template.feed(&given, |piece| mac.update(piece)).ok()?;
-        Some(mac.finish())
+        self.template.feed(&given, sink).ok()
     }
 }
 

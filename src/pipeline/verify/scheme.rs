@@ -12,6 +12,7 @@ use crate::pipeline::verify::assertion::Assertion;
 use crate::pipeline::verify::basic;
 use crate::pipeline::verify::key::{Encoding, KeyForm};
 use crate::pipeline::verify::mac::{Algorithm, Mac};
+use crate::pipeline::verify::public::{PublicAlgorithm, PublicForm, PublicKey};
 use crate::pipeline::verify::refusal::Refusal;
 use crate::pipeline::verify::signature::{Sent, Signature};
 use crate::pipeline::verify::stamp::Stamp;
@@ -45,10 +46,21 @@ pub(super) enum Kind {
 /// What a signature is made of.
 #[derive(Debug)]
 pub(super) struct Signing {
-    pub(super) algorithm: Algorithm,
-    pub(super) form: KeyForm,
+    pub(super) method: Method,
     pub(super) encoding: Encoding,
     pub(super) template: Template,
+}
+
+/// How a text is signed, and how the key for it is written.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Method {
+    /// With a secret that both sides have.
+    Shared { algorithm: Algorithm, form: KeyForm },
+    /// With the sender's private key; `secrets` holds the public one.
+    Public {
+        algorithm: PublicAlgorithm,
+        form: PublicForm,
+    },
 }
 
 /// A secret, ready for use.
@@ -63,6 +75,7 @@ pub(super) struct Key {
 #[derive(Debug)]
 pub(super) enum Ready {
     Mac(Box<Mac>),
+    Public(Box<PublicKey>),
     /// SHA-256 of a token: comparing hashes hides the token's length too.
     Hash([u8; 32]),
 }
@@ -111,12 +124,22 @@ impl Scheme {
         let mut matched = None;
         for key in &self.keys {
             given.secret = key.secret.expose();
-            let expected = self.expected(&key.ready, given)?;
-            for presented in presented {
-                let equal = bool::from(expected.ct_eq(presented));
-                if equal && matched.is_none() {
-                    matched = Some(&key.label);
+            let fits = match (&self.kind, &key.ready) {
+                (Kind::Signed(signing), Ready::Public(public)) => {
+                    let text = signing.template.render(given)?;
+                    // A public key is no secret: stopping at the first match tells nothing.
+                    presented.iter().any(|sent| public.verifies(&text, sent))
                 }
+                _ => {
+                    let expected = self.expected(&key.ready, given)?;
+                    let equal = |sent: &Vec<u8>| bool::from(expected.ct_eq(sent));
+                    presented
+                        .iter()
+                        .fold(false, |fits, sent| fits | equal(sent))
+                }
+            };
+            if fits && matched.is_none() {
+                matched = Some(&key.label);
             }
         }
         matched.ok_or(match self.kind {
@@ -125,7 +148,7 @@ impl Scheme {
         })
     }
 
-    /// What a genuine sender presents, given the key.
+    /// What a genuine sender presents, given the key that both sides have.
     pub(super) fn expected(&self, ready: &Ready, given: &Given<'_>) -> Result<Vec<u8>, Refusal> {
         match (&self.kind, ready) {
             (Kind::Signed(signing), Ready::Mac(mac)) => {
@@ -135,7 +158,9 @@ impl Scheme {
             }
             (_, Ready::Hash(hash)) => Ok(hash.to_vec()),
             // Compiling pairs them; a mismatch proves nothing.
-            (Kind::Token | Kind::Basic, Ready::Mac(_)) => Err(Refusal::WrongToken(0)),
+            (Kind::Token | Kind::Basic, Ready::Mac(_)) | (_, Ready::Public(_)) => {
+                Err(Refusal::WrongToken(0))
+            }
         }
     }
 

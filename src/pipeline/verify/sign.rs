@@ -11,23 +11,32 @@ use crate::pipeline::expr::{Expr, Found, Place};
 use crate::pipeline::verify::Verifier;
 use crate::pipeline::verify::assertion::Rule;
 use crate::pipeline::verify::basic;
-use crate::pipeline::verify::scheme::{Key, Kind, Scheme, Signing};
+use crate::pipeline::verify::refusal::Refusal;
+use crate::pipeline::verify::scheme::{Key, Kind, Method, Scheme, Signing};
 use crate::pipeline::verify::signature::Spot;
 use crate::pipeline::verify::stamp::StampSpot;
 use crate::pipeline::verify::template::{Given, Part};
+use crate::secret::Secret;
 
 impl Verifier {
     /// Signs as the provider would, at the time `at`, with the first secret: sets headers and
     /// query parameters in `head`, those too that the signature covers and that are not there
-    /// (an event id becomes a fresh UUID). The body is taken as it is.
+    /// (an event id becomes a fresh UUID). The body is taken as it is. Where only the provider can
+    /// sign, `private_key` does: PEM, the counterpart of the configured public key.
     ///
     /// # Errors
     ///
-    /// A scheme whose proof stands in the body, in words.
-    pub fn sign(&self, head: &mut Head, body: &[u8], at: Timestamp) -> Result<(), String> {
+    /// A scheme whose proof stands in the body, or needs a private key, in words.
+    pub fn sign(
+        &self,
+        head: &mut Head,
+        body: &[u8],
+        at: Timestamp,
+        private_key: Option<&Secret>,
+    ) -> Result<(), String> {
         self.schemes
             .iter()
-            .try_for_each(|scheme| scheme.sign(head, body, at))
+            .try_for_each(|scheme| scheme.sign(head, body, at, private_key))
     }
 
     /// Changes one character of each proof that [`Verifier::sign`] made, so that it stays well
@@ -90,8 +99,21 @@ fn spoiled(proof: &str) -> String {
     chars.into_iter().collect()
 }
 
+/// What makes a signature.
+struct Signer<'a> {
+    signing: &'a Signing,
+    key: &'a Key,
+    private_key: Option<&'a Secret>,
+}
+
 impl Scheme {
-    fn sign(&self, head: &mut Head, body: &[u8], at: Timestamp) -> Result<(), String> {
+    fn sign(
+        &self,
+        head: &mut Head,
+        body: &[u8],
+        at: Timestamp,
+        private_key: Option<&Secret>,
+    ) -> Result<(), String> {
         let key = self.keys.first().ok_or("there is no secret to sign with")?;
         let timestamp = self.stamp.as_ref().map(|stamp| stamp.unit.write(at));
         if let (Some(stamp), Some(text)) = (&self.stamp, &timestamp)
@@ -105,7 +127,12 @@ impl Scheme {
             Kind::Basic => basic::value(key.secret.expose()),
             Kind::Signed(signing) => {
                 fill_in(signing, head, at)?;
-                self.signature_text(signing, key, head, body, timestamp.as_deref())?
+                let signer = Signer {
+                    signing,
+                    key,
+                    private_key,
+                };
+                self.signature_text(&signer, head, body, timestamp.as_deref())?
             }
         };
         let value = self.listed(&text, timestamp.as_deref());
@@ -120,12 +147,16 @@ impl Scheme {
 
     fn signature_text(
         &self,
-        signing: &Signing,
-        key: &Key,
+        signer: &Signer<'_>,
         head: &Head,
         body: &[u8],
         timestamp: Option<&str>,
     ) -> Result<String, String> {
+        let Signer {
+            signing,
+            key,
+            private_key,
+        } = signer;
         let facts = Facts::new(head, body);
         // A timestamp in the body is signed as it stands there; one elsewhere is the new one.
         let in_body = match self.stamp.as_ref().map(|stamp| &stamp.spot) {
@@ -140,10 +171,22 @@ impl Scheme {
             secret: key.secret.expose(),
             url: self.url.as_deref(),
         };
-        let expected = self
-            .expected(&key.ready, &given)
-            .map_err(|refusal| refusal.to_string())?;
-        Ok(signing.encoding.encode(&expected))
+        let in_words = |refusal: Refusal| refusal.to_string();
+        let signature = match signing.method {
+            Method::Shared { .. } => self.expected(&key.ready, &given).map_err(in_words)?,
+            Method::Public { algorithm, .. } => {
+                let private_key = private_key.ok_or_else(|| {
+                    format!(
+                        "{} is made with the sender's private key, and here is only the public \
+                         one: make a pair for trying, and give its private key as the signing key",
+                        algorithm.name()
+                    )
+                })?;
+                let text = signing.template.render(&given).map_err(in_words)?;
+                algorithm.sign(private_key.expose(), &text)?
+            }
+        };
+        Ok(signing.encoding.encode(&signature))
     }
 
     /// The header value around a signature: prefix, and list with the timestamp where it goes.

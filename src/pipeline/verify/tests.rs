@@ -2,6 +2,7 @@
 
 mod mistakes;
 mod never_panics;
+mod public;
 mod refused;
 
 use super::*;
@@ -118,7 +119,7 @@ fn inbound(headers: &[(&str, &str)], body: &str) -> Inbound {
 
 fn signed(verifier: &Verifier, mut inbound: Inbound) -> Inbound {
     verifier
-        .sign(&mut inbound.head, &inbound.body, now())
+        .sign(&mut inbound.head, &inbound.body, now(), None)
         .unwrap();
     inbound
 }

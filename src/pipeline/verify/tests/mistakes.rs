@@ -66,7 +66,7 @@ fn words_that_are_not_known() {
 
 #[test]
 fn algorithms_that_are_to_come() {
-    for algorithm in ["ed25519", "jwt", "client-certificate", "rsa-pkcs1-sha256"] {
+    for algorithm in ["jwt", "client-certificate"] {
         let later = RawScheme {
             algorithm: word(algorithm),
             ..plain()

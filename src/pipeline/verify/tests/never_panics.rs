@@ -34,7 +34,7 @@ proptest! {
         let scheme = RawScheme { signed: Some(signed), ..scheme() };
         if let Ok(verifier) = compile_with(vec![scheme], &[b"k"]) {
             let mut request = inbound(&[], &body);
-            if verifier.sign(&mut request.head, &request.body, now()).is_ok() {
+            if verifier.sign(&mut request.head, &request.body, now(), None).is_ok() {
                 drop(verify(&verifier, request));
             }
         }

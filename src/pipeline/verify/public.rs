@@ -1,0 +1,194 @@
+//! Signatures that anybody can check and only the sender can make: Ed25519, ECDSA, RSA.
+//!
+//! What stands in `secrets` is the sender's public key, or a certificate with it.
+
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::RsaKeyPair;
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_ASN1_SIGNING, ED25519, EcdsaKeyPair, Ed25519KeyPair,
+    ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256, VerificationAlgorithm,
+};
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, SubjectPublicKeyInfoDer};
+
+use crate::pipeline::verify::key::KeyForm;
+
+/// What PEM calls a public key of the form of PKCS #1 (RFC 8017, appendix A.1.1).
+const RSA_PUBLIC_KEY: &str = "RSA PUBLIC KEY";
+
+/// `algorithm`, where the sender has a key of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PublicAlgorithm {
+    /// RFC 8032.
+    Ed25519,
+    /// FIPS 186-5 over P-256; a signature is the DER of `r` and `s`.
+    EcdsaP256Sha256,
+    /// RFC 8017, section 8.2; keys of 2048 to 8192 bits.
+    RsaPkcs1Sha256,
+}
+
+/// `key`, for a public key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PublicForm {
+    /// `PUBLIC KEY`, `RSA PUBLIC KEY` or `CERTIFICATE`.
+    Pem,
+    /// Base64 of the DER, or of the 32 bytes of an Ed25519 key.
+    Base64,
+    /// Hex of the same.
+    Hex,
+    /// Base64 after `whpk_`, which may be left out (Standard Webhooks).
+    Whpk,
+}
+
+/// A public key, ready for use.
+#[derive(Debug)]
+pub(super) struct PublicKey(ParsedPublicKey);
+
+impl PublicAlgorithm {
+    /// As it is written in `algorithm`.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Ed25519 => "ed25519",
+            Self::EcdsaP256Sha256 => "ecdsa-p256-sha256",
+            Self::RsaPkcs1Sha256 => "rsa-pkcs1-sha256",
+        }
+    }
+
+    /// How long a signature is. `None`: that depends on the key, or on the signature.
+    pub(super) fn signature_bytes(self) -> Option<usize> {
+        match self {
+            Self::Ed25519 => Some(64),
+            Self::EcdsaP256Sha256 | Self::RsaPkcs1Sha256 => None,
+        }
+    }
+
+    /// The key of these bytes: DER as in a certificate (RFC 5280), PKCS #1, or the bare key.
+    /// `None`: not a key of this algorithm.
+    pub(super) fn public_key(self, bytes: &[u8]) -> Option<PublicKey> {
+        let algorithm: &'static dyn VerificationAlgorithm = match self {
+            Self::Ed25519 => &ED25519,
+            Self::EcdsaP256Sha256 => &ECDSA_P256_SHA256_ASN1,
+            Self::RsaPkcs1Sha256 => &RSA_PKCS1_2048_8192_SHA256,
+        };
+        ParsedPublicKey::new(algorithm, bytes).ok().map(PublicKey)
+    }
+
+    /// Signs as the sender does, with its private key in PEM (PKCS #8, or what OpenSSL writes).
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the key, in words.
+    pub(super) fn sign(self, private_key: &[u8], text: &[u8]) -> Result<Vec<u8>, String> {
+        let key = PrivateKeyDer::from_pem_slice(private_key)
+            .map_err(|error| format!("the signing key is no private key in PEM: {error}"))?;
+        let der = key.secret_der();
+        let unfit = |_rejected| format!("the signing key is not one for {}", self.name());
+        match self {
+            Self::Ed25519 => {
+                let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(der).map_err(unfit)?;
+                Ok(pair.sign(text).as_ref().to_vec())
+            }
+            Self::EcdsaP256Sha256 => {
+                let pair = EcdsaKeyPair::from_private_key_der(&ECDSA_P256_SHA256_ASN1_SIGNING, der)
+                    .map_err(unfit)?;
+                let signature = pair.sign(&SystemRandom::new(), text);
+                let signature = signature.map_err(|_unspecified| "signing failed".to_owned())?;
+                Ok(signature.as_ref().to_vec())
+            }
+            Self::RsaPkcs1Sha256 => {
+                let pair = match &key {
+                    PrivateKeyDer::Pkcs1(_) => RsaKeyPair::from_der(der),
+                    _ => RsaKeyPair::from_pkcs8(der),
+                };
+                let pair = pair.map_err(unfit)?;
+                let mut signature = vec![0; pair.public_modulus_len()];
+                pair.sign(
+                    &RSA_PKCS1_SHA256,
+                    &SystemRandom::new(),
+                    text,
+                    &mut signature,
+                )
+                .map_err(|_unspecified| "signing failed".to_owned())?;
+                Ok(signature)
+            }
+        }
+    }
+}
+
+impl PublicForm {
+    pub(super) const ALL: [(&'static str, Self); 4] = [
+        ("pem", Self::Pem),
+        ("base64", Self::Base64),
+        ("hex", Self::Hex),
+        ("whpk", Self::Whpk),
+    ];
+
+    /// The word for it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Pem => "pem",
+            Self::Base64 => "base64",
+            Self::Hex => "hex",
+            Self::Whpk => "whpk",
+        }
+    }
+
+    /// What a public key in this form looks like.
+    pub(super) fn looks(self) -> &'static str {
+        match self {
+            Self::Pem => {
+                "pem begins with `-----BEGIN PUBLIC KEY-----` or `-----BEGIN CERTIFICATE-----`, \
+                 line breaks included; `key = \"base64\"` takes what stands between such lines"
+            }
+            Self::Base64 => {
+                "base64 is letters, digits, `+` and `/`, with or without `=` at the end; \
+                 `key = \"pem\"` takes a key between `-----BEGIN` and `-----END` lines"
+            }
+            Self::Hex => {
+                "hex is an even number of the digits 0 to 9 and a to f, and nothing else; \
+                 `key = \"base64\"` takes base64"
+            }
+            Self::Whpk => {
+                "whpk is `whpk_` and then base64: letters, digits, `+` and `/`, with or without \
+                 `=` at the end"
+            }
+        }
+    }
+
+    /// The bytes of the key. `None`: it is not written in this form.
+    pub(super) fn key(self, text: &[u8]) -> Option<Vec<u8>> {
+        match self {
+            Self::Pem => pem(text),
+            Self::Base64 => decoded(KeyForm::Base64, text.trim_ascii()),
+            Self::Hex => decoded(KeyForm::Hex, text.trim_ascii()),
+            Self::Whpk => {
+                let text = text.trim_ascii();
+                decoded(KeyForm::Base64, text.strip_prefix(b"whpk_").unwrap_or(text))
+            }
+        }
+    }
+}
+
+impl PublicKey {
+    /// Whether the owner of the key signed this text.
+    pub(super) fn verifies(&self, text: &[u8], signature: &[u8]) -> bool {
+        self.0.verify_sig(text, signature).is_ok()
+    }
+}
+
+fn decoded(form: KeyForm, text: &[u8]) -> Option<Vec<u8>> {
+    form.key(text).map(|bytes| bytes.to_vec())
+}
+
+/// The first key in a PEM text, as DER.
+fn pem(text: &[u8]) -> Option<Vec<u8>> {
+    if let Ok(key) = SubjectPublicKeyInfoDer::from_pem_slice(text) {
+        return Some(key.to_vec());
+    }
+    if let Ok(certificate) = CertificateDer::from_pem_slice(text) {
+        let (_, certificate) = x509_parser::parse_x509_certificate(&certificate).ok()?;
+        return Some(certificate.public_key().raw.to_vec());
+    }
+    let (_, block) = x509_parser::pem::parse_x509_pem(text).ok()?;
+    (block.label == RSA_PUBLIC_KEY).then_some(block.contents)
+}
