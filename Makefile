@@ -15,14 +15,19 @@ DEPENDENCIES := deploy/install-dependencies.sh
 E2E_THREADS ?= 6
 # Tests with faults keep processors and brokers busy: fewer at once.
 FAULT_THREADS ?= 3
+DENY_VERSION := 0.20.2
+DENY := target/tools/bin/cargo-deny
 # Narrows `make e2e` and `make unit`: make e2e FILTER=turned_away
 FILTER ?=
+
+# The soak tries the program that ships; `make soak SOAK_PROFILE=dev` builds faster.
+SOAK_PROFILE ?= bench
 
 # What the shipped configuration refers to; any value will do for a check.
 CHECK_ENV := AMQP_URL=amqp://127.0.0.1 GITHUB_WEBHOOK_SECRET=check-only STRIPE_WEBHOOK_SECRET=check-only \
 	SHOPIFY_WEBHOOK_SECRET=check-only SLACK_SIGNING_SECRET=check-only ORDERS_SECRET=check-only
 
-.PHONY: help demo build run test faults timing fmt check lint configs unit e2e doc deny bench clean dependencies tools
+.PHONY: help demo build run test faults timing fuzz fmt check lint configs unit e2e doc deny bench soak figures clean dependencies tools
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,14 +47,15 @@ run: ## run the gateway with ./gateway.toml
 
 test: dependencies tools ## everything that CI checks: format, lints, configurations, all tests
 	@echo "==> format"
-	@$(CARGO) fmt --check
+	@$(CARGO) fmt --all --check
 	@$(MAKE) lint
 	@$(MAKE) configs
 	@$(MAKE) doc
 	@echo "==> tests"
 	@$(CARGO) test $(LOCKED) --lib
-	@RUST_TEST_THREADS=$(E2E_THREADS) $(CARGO) test $(LOCKED) --test gateway -- --skip faults:: --skip timing::
+	@RUST_TEST_THREADS=$(E2E_THREADS) $(CARGO) test $(LOCKED) --test gateway -- --skip faults:: --skip timing:: --skip fuzz::
 	@$(MAKE) faults timing
+	@$(MAKE) fuzz SECONDS=$(if $(RELEASE),1800,15)
 
 faults: dependencies ## faults, attacks and hostile peers; RELEASE=1 for a release's counts
 	@RUST_TEST_THREADS=$(FAULT_THREADS) $(CARGO) test $(LOCKED) --test gateway faults::$(FILTER)
@@ -57,8 +63,13 @@ faults: dependencies ## faults, attacks and hostile peers; RELEASE=1 for a relea
 timing: dependencies ## figures of time and memory, one at a time
 	@RUST_TEST_THREADS=1 $(CARGO) test $(LOCKED) --test gateway timing::$(FILTER)
 
+fuzz: dependencies ## parsers under a fuzzer; TARGET=name, SECONDS=60 for each; RELEASE=1 for 30 minutes
+	@echo "==> fuzz targets"
+	@FUZZ_TARGET="$(TARGET)" FUZZ_SECONDS=$(or $(SECONDS),$(if $(RELEASE),1800,60)) \
+		$(CARGO) test $(LOCKED) --test gateway fuzz::
+
 fmt: ## format the sources
-	@$(CARGO) fmt
+	@$(CARGO) fmt --all
 
 check: ## type-check and lint while working
 	@$(CARGO) clippy --all-targets
@@ -84,14 +95,23 @@ e2e: dependencies ## the real program against a real broker; FILTER=name narrows
 doc: ## the code's own documentation, with broken links as errors
 	@RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" $(CARGO) doc $(LOCKED) --no-deps --document-private-items
 
-deny: ## licences, sources and bans of dependencies (needs cargo-deny)
-	@$(CARGO) deny --offline --config .deny.toml check bans licenses sources
+deny: ## licences, sources and bans of dependencies, by cargo-deny (built once, in minutes)
+	@test -x $(DENY) || $(CARGO) install --quiet --locked --root target/tools --version $(DENY_VERSION) cargo-deny
+	@$(DENY) --offline --locked --workspace --config .deny.toml check bans licenses sources
 
 bench: ## accepted events per second beside nginx and a bare publisher, from one run
 	@$(DEPENDENCIES) bench
 	@mkdir -p target/tmp
 	@TMPDIR=$(CURDIR)/target/tmp $(CARGO) bench $(LOCKED) --bench pipeline -- --quick
 	@TMPDIR=$(CURDIR)/target/tmp $(CARGO) bench $(LOCKED) --bench gateway
+
+soak: ## load and faults for five minutes, SOAK=4h for a release: nothing acknowledged may be lost
+	@$(DEPENDENCIES) test
+	@mkdir -p target/tmp
+	@TMPDIR=$(CURDIR)/target/tmp $(CARGO) bench $(LOCKED) --profile $(SOAK_PROFILE) --bench soak
+
+figures: ## what the tests saw when they tried to break the promises; WRITE=1 keeps it in deploy/reliability.md
+	@tests/figures.sh
 
 clean: ## remove what was built
 	@$(CARGO) clean

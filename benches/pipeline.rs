@@ -76,11 +76,17 @@ fn decode_and_check(c: &mut Criterion) {
     c.bench_function("decode/1 KiB", |b| {
         b.iter_batched(
             || verified(source, &inbound),
-            |verified| decode(verified, source.format, true).expect("JSON"),
+            |verified| decode(verified, source.format, source.duplicate_keys, true).expect("JSON"),
             BatchSize::SmallInput,
         );
     });
-    let document = decode(verified(source, &inbound), source.format, true).expect("JSON");
+    let document = decode(
+        verified(source, &inbound),
+        source.format,
+        source.duplicate_keys,
+        true,
+    )
+    .expect("JSON");
     let json = document.json.expect("a tree");
     let schemas = source.schemas.as_ref().expect("a schema");
     c.bench_function("schema/1 KiB", |b| {

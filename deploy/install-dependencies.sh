@@ -3,9 +3,11 @@
 # packages:
 #
 #   install-dependencies.sh build    a C compiler and its headers (for the TLS library)
-#   install-dependencies.sh test     the same, RabbitMQ (the tests start private nodes of it) and
-#                                    strace (one test makes the disk fail)
-#   install-dependencies.sh bench    the same as test, and nginx to compare with
+#   install-dependencies.sh test     the same, RabbitMQ (the tests start private nodes of it), what
+#                                    stands in front (nginx, HAProxy), what makes trouble (strace,
+#                                    iproute2, nftables), what looks on (sslscan, script), and a
+#                                    C++ compiler for libFuzzer
+#   install-dependencies.sh bench    the same as test
 #
 # It says what it does, does nothing when nothing is missing, and never starts a service.
 set -eu
@@ -35,9 +37,13 @@ want /usr/include/stdlib.h libc6-dev
 if [ "$what" != build ]; then
     want /usr/lib/rabbitmq/bin/rabbitmq-server rabbitmq-server
     want strace strace
-fi
-if [ "$what" = bench ]; then
-    want nginx nginx-light
+    want /usr/sbin/haproxy haproxy
+    want /usr/sbin/nginx nginx-light
+    want /sbin/ip iproute2
+    want /usr/sbin/nft nftables
+    want sslscan sslscan
+    want script bsdutils
+    want c++ g++
 fi
 if [ -z "$missing" ]; then
     exit 0

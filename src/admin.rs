@@ -1,7 +1,7 @@
 //! The operator's side: health, metrics, status and `tail`, on a listener of its own.
 //!
 //! Plain HTTP, on loopback unless configured otherwise, and then behind a token. It is small on
-//! purpose: nothing here changes anything. The same hygiene as at the edge holds, only simpler:
+//! purpose: nothing here changes anything, except that an event may be published again. The same hygiene as at the edge holds, only simpler:
 //! few connections, short heads, no bodies.
 
 mod desk;
@@ -16,6 +16,7 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
@@ -26,12 +27,13 @@ use crate::config;
 use crate::edge::socket::{self, ACCEPT_PAUSE, Complaint};
 use crate::journal::Status;
 use crate::metrics::Metrics;
-use crate::publisher::Health as BrokerHealth;
+use crate::publisher::{Health as BrokerHealth, Replay};
 use crate::secret::Secret;
 use crate::source::{Ack, Source};
 use crate::watch::Watch;
 
 use desk::Desk;
+pub use desk::{CONSENT, REPLAY_PATH};
 
 /// Most connections at once, `tail` included; more wait.
 pub const CONNECTIONS_MAX: usize = 64;
@@ -39,6 +41,8 @@ pub const CONNECTIONS_MAX: usize = 64;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// What answers may take to be sent once the gateway has stopped.
 const FAREWELL_MAX: Duration = Duration::from_secs(1);
+/// A reader that takes no byte for so long is cut.
+const WRITE_STALL_MAX: Duration = Duration::from_secs(10);
 /// Longest head, in bytes.
 const HEAD_BYTES_MAX: usize = 8 * 1024;
 
@@ -57,6 +61,8 @@ pub struct AdminState {
     pub refresh: Arc<dyn Fn() + Send + Sync>,
     /// What `tail` listens to.
     pub watch: Watch,
+    /// Publishes events again.
+    pub replay: Replay,
     /// Fires when the gateway begins to drain: from then on it is not ready.
     pub draining: CancellationToken,
 }
@@ -159,14 +165,16 @@ async fn accept(listener: &TcpListener, desk: &Arc<Desk>, tasks: &TaskTracker) {
 }
 
 async fn serve(stream: TcpStream, desk: Arc<Desk>) {
-    // Keepalive is what ends a `tail` whose reader vanished.
-    if socket::prepare(&stream).is_err() {
+    // Keepalive is what ends a `tail` whose reader vanished, the timeout one whose reader is there
+    // and does not read: the kernel counts it from the first byte that it cannot pass on.
+    let patience = SockRef::from(&stream).set_tcp_user_timeout(Some(WRITE_STALL_MAX));
+    if socket::prepare(&stream).is_err() || patience.is_err() {
         return;
     }
     let stop = desk.stop.clone();
     let service = service_fn(move |request| {
         let desk = Arc::clone(&desk);
-        async move { Ok::<_, std::convert::Infallible>(desk.answer(&request)) }
+        async move { Ok::<_, std::convert::Infallible>(desk.answer(&request).await) }
     });
     let mut connection = std::pin::pin!(
         http1::Builder::new()

@@ -3,40 +3,51 @@
 //!
 //! Stopping goes the way of a webhook: the edge finishes what it has begun, the publisher settles
 //! what is in flight, the journal writes what was handed in, and only then does admin go silent.
+//!
+//! A journal that fails is a reason to stop, in the same order and with an error: nobody is told
+//! 2xx any more, what is in flight is settled, and whoever supervises the process starts another,
+//! which begins with what is really on the disk. Events that wait in the journal are left to that
+//! one, because this one could not store that they were published.
 
-use std::collections::HashMap;
+mod recall;
+mod stores;
+
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::time::{Instant, interval, timeout_at};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::admin::{Admin, AdminError, AdminState};
 use crate::clock::Now;
-use crate::config::{self, Config, OnDamage};
-use crate::delivery::Delivery;
+use crate::config::Config;
 use crate::edge::{BindError, Edge};
-use crate::journal::{Journal, OpenError, Options, Position, Records};
-use crate::metrics::{Metrics, observe};
+use crate::journal::{Journal, OpenError};
+use crate::metrics::Metrics;
 use crate::pipeline::Pipeline;
-use crate::pipeline::dedupe::{self, Dedupe, IDS_MAX};
+use crate::pipeline::dedupe::{Dedupe, IDS_MAX};
 use crate::pipeline::limit::InFlight;
 use crate::pipeline::route::Routes;
 use crate::pipeline::store::{Confirming, Store};
-use crate::publisher::Publisher;
-use crate::source::Source;
+use crate::publisher::{Parked, Publisher, Replay};
+use crate::shutdown::Orders;
 use crate::watch::Watch;
 
-/// Size of the set-aside journal's files: few events ever come there.
-const SET_ASIDE_SEGMENT_BYTES: u64 = 4 << 20;
+use recall::Recall;
+
+pub use stores::Stores;
+
 /// How often histograms are emptied into the page's buckets.
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
-/// What admin, the publisher and the journal have at least for their end, however long the drain
-/// of connections took.
+/// What admin and the publisher have at least for their end, however long the drain of
+/// connections took.
 const LAST_WORDS: Duration = Duration::from_secs(3);
+/// What the journal's disk has after that.
+const LAST_SYNC: Duration = Duration::from_secs(1);
 
 /// A gateway with all its parts built.
 #[derive(Debug)]
@@ -46,8 +57,7 @@ pub struct App {
     admin_state: AdminState,
     pipeline: Arc<Pipeline>,
     publisher: Option<Publisher>,
-    journal: Journal,
-    set_aside: Journal,
+    stores: Stores,
     metrics: Arc<Metrics>,
     watch: Watch,
     drain_timeout: Duration,
@@ -70,18 +80,31 @@ pub enum StartError {
     Broker(String),
 }
 
-/// Why a gateway ended that nobody had asked to end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0} ended; this is a defect, the log says more")]
-pub struct PartEnded(&'static str);
+/// Why a gateway ended otherwise than it was asked to.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Ended {
+    /// A part that should not have.
+    #[error("{0} ended; this is a defect, the log says more")]
+    Part(&'static str),
+    /// The first failed write or sync is the last.
+    #[error(
+        "the journal failed, so nothing more could be acknowledged: {0}; all that was acknowledged \
+         before is kept. see to the disk, then start again"
+    )]
+    Journal(Arc<str>),
+    /// The journal could not be closed in time. Whoever waits for its threads waits for the disk.
+    #[error("the journal's disk does not answer; ending without it. what was acknowledged is kept")]
+    DiskHangs,
+}
 
 impl App {
-    /// Opens the journal and binds the listeners. Must be called in a runtime.
+    /// Opens the journal and binds the listeners. Must be called in a runtime. A large journal
+    /// takes its time; `orders.drain` ends that, see [`OpenError::Stopped`].
     ///
     /// # Errors
     ///
     /// See [`StartError`].
-    pub fn build(config: Config) -> Result<Self, StartError> {
+    pub fn build(config: Config, orders: &Orders) -> Result<Self, StartError> {
         let Config {
             server,
             admin,
@@ -92,13 +115,20 @@ impl App {
         let metrics = Metrics::new(sources.iter().map(|source| &source.name));
         let watch = Watch::new();
 
-        let journal_path = journal.path.clone();
-        let set_aside = set_aside_options(&journal);
-        let journal = Journal::open(options(&journal, &metrics))?;
-        let set_aside = Journal::open(set_aside)?;
         let dedupe = Dedupe::new(IDS_MAX);
-        recall(&dedupe, &sources, &journal_path, Now::read())?;
-        let waiting = journal.status().waiting;
+        let dedupe_window = sources.iter().filter_map(|source| source.dedupe).max();
+        let recall = Recall::new(&dedupe, &sources, Now::read());
+        let stores = Stores::open(&journal, &metrics, &orders.drain, &mut |at, record| {
+            recall.see(at, record);
+        })?;
+        let unreadable = |error| OpenError::Io {
+            path: journal.path.clone(),
+            error,
+        };
+        let replay = stores.replay(&journal, Arc::clone(&metrics));
+        let replay = replay.map_err(unreadable)?;
+        let Stores { journal, sidings } = stores.clone();
+        let waiting = journal.status().waiting + sidings.parked.waiting();
         #[expect(clippy::cast_precision_loss, reason = "nobody has 2^53 events waiting")]
         metrics.journal.waiting_at_start.set(waiting as f64);
 
@@ -108,7 +138,7 @@ impl App {
                 let (publisher, direct) = Publisher::new(
                     &broker,
                     journal.clone(),
-                    set_aside.clone(),
+                    sidings.clone(),
                     Arc::clone(&metrics),
                 )
                 .map_err(StartError::Broker)?;
@@ -118,7 +148,7 @@ impl App {
                 )
             }
         };
-        let edge = Edge::bind(&server, Arc::clone(&metrics))?;
+        let edge = Edge::bind(&server, Arc::clone(&metrics), Arc::clone(&orders.reload))?;
         let admin = Admin::bind(&admin)?;
         let pipeline = Arc::new(Pipeline {
             routes: Routes::new(&sources),
@@ -127,20 +157,34 @@ impl App {
                 server.limits.bytes_in_flight_max,
             ),
             dedupe,
-            store: Store::new(journal.clone(), direct, Arc::clone(&metrics)),
+            store: Store::new(journal.clone(), direct, Arc::clone(&metrics)).refusing(Arc::new({
+                let parked = sidings.parked.clone();
+                move |source| parked.is_full(source)
+            })),
             accept_timeout: server.limits.accept_timeout,
             metrics: Arc::clone(&metrics),
         });
         let admin_state = AdminState {
             sources,
             journal: Arc::new({
-                let journal = journal.clone();
-                move || journal.status()
+                let parked = sidings.parked.clone();
+                move || {
+                    let mut status = journal.status();
+                    status.waiting += parked.waiting();
+                    status
+                }
             }),
             broker: publisher.as_ref().map(Publisher::health),
             metrics: Arc::clone(&metrics),
-            refresh: Arc::new(refresh(&metrics, &set_aside, &pipeline)),
+            refresh: Arc::new(refresh(
+                &metrics,
+                &sidings.parked,
+                &replay,
+                &pipeline,
+                dedupe_window,
+            )),
             watch: watch.clone(),
+            replay,
             draining: CancellationToken::new(),
         };
         Ok(Self {
@@ -149,8 +193,7 @@ impl App {
             admin_state,
             pipeline,
             publisher,
-            journal,
-            set_aside,
+            stores,
             metrics,
             watch,
             drain_timeout: server.limits.drain_timeout,
@@ -178,15 +221,15 @@ impl App {
 
     /// The journal, for whoever wants to read along.
     pub fn journal(&self) -> Journal {
-        self.journal.clone()
+        self.stores.journal.clone()
     }
 
-    /// Serves until `drain` is cancelled, then stops within `drain_timeout`.
+    /// Serves until `drain` is cancelled, then stops within `drain_timeout` and a little.
     ///
     /// # Errors
     ///
-    /// A part ended that should not have.
-    pub async fn run(self, drain: CancellationToken) -> Result<(), PartEnded> {
+    /// See [`Ended`].
+    pub async fn run(self, drain: CancellationToken) -> Result<(), Ended> {
         let stop_publisher = CancellationToken::new();
         let stop_admin = CancellationToken::new();
         let mut edge = tokio::spawn(self.edge.run(self.pipeline, self.watch, drain.clone()));
@@ -203,15 +246,22 @@ impl App {
                 // In this order: once the drain has begun, a part that ends is no surprise.
                 biased;
                 () = drain.cancelled() => break None,
-                _ = &mut edge => break Some("the edge"),
-                _ = &mut admin => break Some("the admin listener"),
-                _ = &mut publisher => break Some("the publisher"),
+                ended = self.stores.ended() => break Some(ended),
+                _ = &mut edge => break Some(Ended::Part("the edge")),
+                _ = &mut admin => break Some(Ended::Part("the admin listener")),
+                _ = &mut publisher => break Some(Ended::Part("the publisher")),
                 _ = upkeep.tick() => {
                     self.metrics.upkeep();
-                    fullness.look(self.journal.status().full);
+                    fullness.look(self.stores.journal.status().full);
+                    if let Some(reason) = self.stores.sidings.parked.failed() {
+                        break Some(Ended::Journal(reason));
+                    }
                 }
             }
         };
+        if let Some(Ended::Journal(_)) = &ended_early {
+            tracing::error!("draining, because the journal failed");
+        }
         drain.cancel();
 
         let deadline = Instant::now() + self.drain_timeout;
@@ -225,49 +275,14 @@ impl App {
             tracing::warn!("the publisher did not settle in time; its events stay in the journal");
             publisher.abort();
         }
-        self.journal.close().await;
-        self.set_aside.close().await;
+        let stored = self.stores.close_by(deadline + LAST_SYNC).await;
         stop_admin.cancel();
         if !admin.is_finished() && timeout_at(deadline, &mut admin).await.is_err() {
             admin.abort();
         }
-        ended_early.map_or(Ok(()), |part| Err(PartEnded(part)))
+        // What became of the disk explains a part that ended for it.
+        stored.and(ended_early.map_or(Ok(()), Err))
     }
-}
-
-/// Events of the journal are recognised after a restart, as far as each source's window reaches.
-fn recall(
-    dedupe: &Dedupe,
-    sources: &[Arc<Source>],
-    journal_path: &Path,
-    now: Now,
-) -> Result<(), OpenError> {
-    let windows: HashMap<&str, (&Arc<str>, Duration)> = sources
-        .iter()
-        .filter_map(|source| Some((&*source.name, (&source.name, source.dedupe?))))
-        .collect();
-    let unreadable = |error| OpenError::Io {
-        path: journal_path.to_owned(),
-        error,
-    };
-    for record in Records::read(journal_path, Position(0)).map_err(unreadable)? {
-        // What is no delivery is the publisher's to complain about.
-        let Ok(delivery) = Delivery::decode(&record.map_err(unreadable)?.payload) else {
-            continue;
-        };
-        let (Some(event_id), Some((source, window))) =
-            (&delivery.event_id, windows.get(&*delivery.source))
-        else {
-            continue;
-        };
-        let age = now.wall.duration_since(delivery.received_at);
-        let age = Duration::try_from(age).unwrap_or_default();
-        if let Some(left) = window.checked_sub(age) {
-            let issuer = dedupe::issuer(source, delivery.coverage);
-            dedupe.recall(&issuer, event_id, delivery.id, now.mono + left);
-        }
-    }
-    Ok(())
 }
 
 /// Says once that the journal is full, and once that it is not any more.
@@ -280,8 +295,8 @@ impl Fullness {
     fn look(&mut self, is_full: bool) {
         if is_full && !self.is_full {
             tracing::error!(
-                "the journal is full: senders are told 503 until the broker takes events, or \
-                 journal.max_size or the disk grows"
+                "the journal is full, by journal.max_size or because its disk has too little \
+                 free: senders are told 503 until the broker takes events, or there is more room"
             );
         } else if self.is_full && !is_full {
             tracing::info!("the journal has room again");
@@ -293,11 +308,13 @@ impl Fullness {
 /// Gauges that nobody keeps are set before the page is read.
 fn refresh(
     metrics: &Arc<Metrics>,
-    set_aside: &Journal,
+    parked: &Parked,
+    replay: &Replay,
     pipeline: &Arc<Pipeline>,
+    dedupe_window: Option<Duration>,
 ) -> impl Fn() + Send + Sync + 'static {
-    let (metrics, set_aside, pipeline) =
-        (Arc::clone(metrics), set_aside.clone(), Arc::clone(pipeline));
+    let (metrics, pipeline) = (Arc::clone(metrics), Arc::clone(pipeline));
+    let (parked, replay) = (parked.clone(), replay.clone());
     move || {
         #[expect(
             clippy::cast_precision_loss,
@@ -307,16 +324,29 @@ fn refresh(
             metrics
                 .journal
                 .set_aside_stored
-                .set(events_in(&set_aside) as f64);
+                .set(replay.set_aside() as f64);
+            metrics.journal.parked.set(parked.waiting() as f64);
             metrics.edge.dedupe_ids.set(pipeline.dedupe.len() as f64);
         }
+        let horizon = pipeline
+            .dedupe
+            .horizon()
+            .map(|oldest| age(oldest, Now::read()));
+        let window = dedupe_window.unwrap_or_default();
+        let window = horizon.map_or(window, |horizon| horizon.min(window));
+        metrics.edge.dedupe_window.set(window.as_secs_f64());
     }
 }
 
-/// How many there are, confirmed or not.
-fn events_in(journal: &Journal) -> u64 {
-    let status = journal.status();
-    status.end.0.saturating_sub(status.first.0)
+/// How long ago an event was taken; its id tells (RFC 9562, version 7).
+fn age(id: Uuid, now: Now) -> Duration {
+    let Some(taken_at) = id.get_timestamp() else {
+        return Duration::ZERO;
+    };
+    let (seconds, nanos) = taken_at.to_unix();
+    let since_1970 = Duration::try_from(now.wall.duration_since(Timestamp::UNIX_EPOCH));
+    let taken_at = Duration::new(seconds, nanos);
+    since_1970.unwrap_or_default().saturating_sub(taken_at)
 }
 
 async fn publish(publisher: Option<Publisher>, stop: CancellationToken) {
@@ -327,38 +357,6 @@ async fn publish(publisher: Option<Publisher>, stop: CancellationToken) {
                 tracing::error!(%error, "the journal cannot be read");
             }
         }
-    }
-}
-
-fn options(journal: &config::Journal, metrics: &Arc<Metrics>) -> Options {
-    let metrics = Arc::clone(metrics);
-    Options {
-        path: journal.path.clone(),
-        bytes_max: journal.bytes_max,
-        segment_bytes: config::journal_segment_bytes(journal.bytes_max),
-        retain: journal.retain,
-        refuse_damage: journal.on_damage == OnDamage::Refuse,
-        on_sync: Some(Arc::new(move |took, events| {
-            observe(&metrics.journal.sync_duration, took);
-            #[expect(
-                clippy::cast_precision_loss,
-                reason = "a group is at most 1,024 events"
-            )]
-            metrics.journal.group_events.record(events as f64);
-        })),
-    }
-}
-
-/// Events that the broker refuses for their own sake live in a journal of their own, below the
-/// main one's directory. Nobody confirms them, so they are never deleted by themselves.
-fn set_aside_options(journal: &config::Journal) -> Options {
-    Options {
-        path: journal.path.join("set-aside"),
-        bytes_max: journal.bytes_max,
-        segment_bytes: SET_ASIDE_SEGMENT_BYTES,
-        retain: journal.retain,
-        refuse_damage: journal.on_damage == OnDamage::Refuse,
-        on_sync: None,
     }
 }
 

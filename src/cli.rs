@@ -8,6 +8,7 @@ mod explain;
 mod journal;
 mod output;
 mod providers;
+mod replay;
 mod run;
 mod send;
 mod tail;
@@ -18,8 +19,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use http::{HeaderMap, HeaderValue, header};
 
-use crate::config::{Config, Loaded};
+use crate::config::{Admin, Config, Loaded};
 use crate::publisher;
 use crate::source::Source;
 use crate::telemetry;
@@ -139,6 +141,8 @@ enum Command {
     Explain(explain::ExplainArgs),
     /// Looks into the journal; changes nothing, and may be used while the gateway runs
     Journal(journal::JournalArgs),
+    /// Publishes events again, under the same message ids: published ones, or those set aside
+    Replay(replay::ReplayArgs),
     /// Lists the built-in providers, or shows one with a ready configuration
     Providers(providers::ProvidersArgs),
     /// Starts a gateway on loopback, sends good and bad webhooks, shows what became of them
@@ -158,6 +162,7 @@ pub fn main() -> ExitCode {
         Command::Tail(args) => tail::run(&args, &mut out),
         Command::Explain(args) => explain::run(&args, &mut out),
         Command::Journal(args) => journal::run(&args, &mut out),
+        Command::Replay(args) => replay::run(&args, &mut out),
         Command::Providers(args) => providers::run(&args, &mut out),
         Command::Demo => demo::run(&mut out),
         Command::Version(args) => version::run(&args, &mut out),
@@ -254,6 +259,21 @@ fn find_source<'a>(config: &'a Config, name: &str) -> Result<&'a Source, Failure
             );
             Failure::new(Exit::Usage, message)
         })
+}
+
+/// What a request to the admin listener says of who asks.
+fn admin_headers(admin: &Admin) -> Result<HeaderMap, Failure> {
+    let mut headers = HeaderMap::new();
+    if let Some(token) = &admin.token {
+        let bearer = [b"Bearer ", token.expose()].concat();
+        let mut value = HeaderValue::from_bytes(&bearer).map_err(|_odd| {
+            let message = "admin.token has bytes that no header can hold";
+            Failure::new(Exit::Unavailable, message)
+        })?;
+        value.set_sensitive(true);
+        headers.insert(header::AUTHORIZATION, value);
+    }
+    Ok(headers)
 }
 
 /// A runtime for a command that talks to somebody.

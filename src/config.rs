@@ -32,8 +32,14 @@ pub use crate::config::broker::journal_segment_bytes;
 use crate::config::diagnostic::Diagnostic;
 pub use crate::config::preset::parse as parse_provider;
 use crate::config::surroundings::Surroundings;
+pub use crate::config::tls::files::{Files, Fingerprint, Material, Snapshot, Unusable, Verifier};
 use crate::secret::{Labelled, Secret};
 use crate::source::Source;
+
+/// A duration as configurations have it, `"90m"`; `None` for anything else.
+pub fn parse_duration(text: &str) -> Option<Duration> {
+    value::duration(text).ok()
+}
 
 /// A whole configuration. That it loaded means that it will run.
 #[derive(Debug)]
@@ -59,6 +65,8 @@ pub struct Server {
     pub public_url: Option<String>,
     /// Networks whose `Forwarded` and `X-Forwarded-For` are believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Whether their connections begin with a PROXY header.
+    pub proxy_protocol: bool,
     /// `None` is `tls = "off"`.
     pub tls: Option<Tls>,
     /// `[server.limits]`.
@@ -67,11 +75,45 @@ pub struct Server {
 
 /// `[server.tls]`.
 #[derive(Debug)]
-pub enum Tls {
+pub struct Tls {
+    /// What is shown to clients.
+    pub shown: Shown,
+    /// What to do about a name that no certificate is for.
+    pub unknown_name: UnknownName,
+    /// What certificates of clients are checked against; `None`: they are not asked for one.
+    pub clients: Option<Clients>,
+    /// Where all that came from.
+    pub files: Files,
+    /// What the files were like then.
+    pub fingerprint: Fingerprint,
+}
+
+/// What is shown to clients.
+#[derive(Debug)]
+pub enum Shown {
     /// Certificates from files, the first also for names that no other one has.
     Certificates(Vec<Certificate>),
     /// Made at start, for development.
     SelfSigned,
+}
+
+/// `server.tls.unknown_name`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UnknownName {
+    /// Show the first certificate.
+    #[default]
+    First,
+    /// End the handshake.
+    Refuse,
+}
+
+/// `server.tls.client_ca` and `client_crl`, loaded and checked against each other.
+#[derive(Clone, Debug)]
+pub struct Clients {
+    /// The files of authorities and lists, and when the first of each ends.
+    pub ends: Vec<(PathBuf, Timestamp)>,
+    /// Decides about certificates.
+    pub verifier: Verifier,
 }
 
 /// One certificate chain with its key, loaded and checked against each other.

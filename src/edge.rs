@@ -1,7 +1,8 @@
 //! The public side: listens, speaks TLS and HTTP, and hands whole heads to the pipeline.
 //!
 //! ```text
-//! socket -> limits -> TLS (tls) -> HTTP/1 or HTTP/2 (connection, activity)
+//! socket -> limits -> PROXY header (proxy_protocol) -> TLS (tls, turns)
+//!        -> HTTP/1 or HTTP/2 (connection, activity, frames)
 //!        -> gate, client_ip -> pipeline (request) -> answer (reply) -> what still comes (linger)
 //! ```
 //!
@@ -9,17 +10,21 @@
 //! nobody but its own connection. What the edge does not know: sources, signatures, brokers.
 
 pub mod activity;
+pub mod client_certificate;
 pub mod client_ip;
 pub mod connection;
+pub mod frames;
 pub mod gate;
 pub mod limits;
 pub mod linger;
+pub mod proxy_protocol;
 pub mod reply;
 pub mod request;
 pub mod socket;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod tls;
+pub mod turns;
 pub mod watched;
 
 use std::io;
@@ -27,39 +32,49 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
+use rustls::server::Acceptor;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::{Instant, sleep, timeout};
-use tokio_rustls::TlsAcceptor;
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout_at};
+use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::{Limits, Server, Tls};
+use crate::config::{Limits, Server, Shown};
 use crate::metrics::Metrics;
 use crate::pipeline::Pipeline;
 use crate::watch::Watch;
 
 use activity::{Patience, Protocol};
+use client_certificate::ClientCertificate;
 use client_ip::is_trusted;
 use connection::{Handler, Peer, Terms, serve};
 use limits::{Full, Place, Places};
+use proxy_protocol::Origin;
 use request::Gateway;
 use socket::{ACCEPT_PAUSE, Complaint};
-use tls::{Certificates, TlsError};
+use tls::reload::{Reloader, show_ends};
+use tls::{Identity, TlsError};
+use turns::{TURNS_MAX, Turns};
 
 /// Sockets that listen, and what they need to serve. Connections wait in the kernel until
 /// [`Edge::run`].
 #[derive(Debug)]
 pub struct Edge {
     listeners: Vec<TcpListener>,
-    certificates: Option<Certificates>,
+    reloader: Option<Reloader>,
     front: Arc<Front>,
 }
 
 /// What every connection needs before it speaks HTTP.
 struct Front {
-    tls: Option<TlsAcceptor>,
+    tls: Option<Identity>,
+    turns: Turns,
     limits: Limits,
     trusted_proxies: Vec<IpNet>,
+    proxy_protocol: bool,
     places: Places,
     metrics: Arc<Metrics>,
     tasks: TaskTracker,
@@ -87,25 +102,25 @@ impl Edge {
     /// # Errors
     ///
     /// The first address that could not be had, or what is wrong with TLS.
-    pub fn bind(server: &Server, metrics: Arc<Metrics>) -> Result<Self, BindError> {
-        let (tls, certificates) = match &server.tls {
+    pub fn bind(
+        server: &Server,
+        metrics: Arc<Metrics>,
+        reload: Arc<Notify>,
+    ) -> Result<Self, BindError> {
+        let (identity, reloader) = match &server.tls {
             None => (None, None),
             Some(tls) => {
-                let (config, certificates) = tls::server_config(server, tls)?;
-                (
-                    Some(TlsAcceptor::from(Arc::new(config))),
-                    Some(certificates),
-                )
+                let certificates = match &tls.shown {
+                    Shown::Certificates(certificates) => certificates.as_slice(),
+                    Shown::SelfSigned => &[],
+                };
+                show_ends(&metrics, certificates, tls.clients.as_ref());
+                let identity = Identity::new(server, tls)?;
+                let (again, metrics) = (identity.clone(), Arc::clone(&metrics));
+                let reloader = Reloader::new(tls, again, metrics, reload);
+                (Some(identity), reloader)
             }
         };
-        if let Some(Tls::Certificates(certificates)) = &server.tls {
-            for certificate in certificates {
-                metrics.certificate_ends(
-                    &certificate.path.display().to_string(),
-                    certificate.not_after,
-                );
-            }
-        }
         let listeners = server.listen.iter().map(|&address| {
             let dual = socket::is_dual(address, &server.listen);
             socket::listen(address, dual).map_err(|error| BindError::Address { address, error })
@@ -113,11 +128,13 @@ impl Edge {
         let limits = &server.limits;
         Ok(Self {
             listeners: listeners.collect::<Result<_, _>>()?,
-            certificates,
+            reloader,
             front: Arc::new(Front {
-                tls,
+                tls: identity,
+                turns: Turns::new(TURNS_MAX),
                 limits: limits.clone(),
                 trusted_proxies: server.trusted_proxies.clone(),
+                proxy_protocol: server.proxy_protocol,
                 places: Places::new(limits.connections_max, limits.connections_per_peer_max),
                 metrics,
                 tasks: TaskTracker::new(),
@@ -131,14 +148,10 @@ impl Edge {
         addresses.filter_map(Result::ok).collect()
     }
 
-    /// The certificates in use, to be replaced on reload; `None` without TLS.
-    pub fn certificates(&self) -> Option<Certificates> {
-        self.certificates.clone()
-    }
-
     /// Serves. When `stop` fires, nothing more is accepted, connections are told to finish, and
     /// requests that still come on them are answered 503; returns when the last has ended.
-    /// Dropped before that, it cuts the connections that are left.
+    /// Dropped before that, it cuts the connections that are left; and it returns before that if
+    /// an address cannot be served any more, which only a defect brings about.
     pub async fn run(self, pipeline: Arc<Pipeline>, watch: Watch, stop: CancellationToken) {
         let gateway = Gateway::new(
             pipeline,
@@ -154,12 +167,21 @@ impl Edge {
         let cut = CancellationToken::new();
         let _cut_when_dropped = cut.clone().drop_guard();
         let tasks = self.front.tasks.clone();
+        if let Some(reloader) = self.reloader {
+            drop(tasks.spawn(reloader.run(stop.clone())));
+        }
+        let mut listening = JoinSet::new();
         for listener in self.listeners {
             let front = Arc::clone(&self.front);
-            let listening = front.listen(listener, handler.clone(), stop.clone(), cut.clone());
-            // The tracker owns the task; its handle is not needed.
-            drop(tasks.spawn(listening));
+            listening.spawn(front.listen(listener, handler.clone(), stop.clone(), cut.clone()));
         }
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => {}
+            // A panic: nobody would serve this address any more, and nobody would know.
+            Some(_ended) = listening.join_next() => return,
+        }
+        while listening.join_next().await.is_some() {}
         tasks.close();
         tasks.wait().await;
     }
@@ -184,10 +206,7 @@ impl Front {
                 match listener.accept().await {
                     Ok((stream, peer)) => {
                         complaint.worked(address);
-                        let peer = Peer {
-                            address: canonical(peer),
-                        };
-                        self.admit(stream, peer, &handler, &stop, &cut);
+                        self.admit(stream, canonical(peer), &handler, &stop, &cut);
                     }
                     Err(error) if complaint.failed(address, &error) => sleep(ACCEPT_PAUSE).await,
                     Err(_one_connection) => {}
@@ -205,38 +224,42 @@ impl Front {
     fn admit<H: Handler>(
         self: &Arc<Self>,
         stream: TcpStream,
-        peer: Peer,
+        address: SocketAddr,
         handler: &H,
         stop: &CancellationToken,
         cut: &CancellationToken,
     ) {
-        // A proxy brings everybody's connections.
-        let ip = peer.address.ip();
-        let bounded = (!is_trusted(ip, &self.trusted_proxies)).then_some(ip);
-        match self.places.take(bounded) {
+        match self.take_place(address) {
             Ok(place) => {
                 let (front, handler) = (Arc::clone(self), handler.clone());
                 let (stop, cut) = (stop.clone(), cut.clone());
                 drop(self.tasks.spawn(async move {
-                    let _place = Open::new(place, &front.metrics);
+                    let open = Open::new(place, &front.metrics);
                     tokio::select! {
-                        () = front.connect(stream, peer, handler, stop) => {}
+                        () = front.connect(stream, address, open, handler, stop) => {}
                         () = cut.cancelled() => {}
                     }
                 }));
             }
-            Err(full) => self.refuse(full, peer),
+            Err(full) => self.refuse(full, address),
         }
     }
 
-    fn refuse(&self, full: Full, peer: Peer) {
+    fn take_place(&self, address: SocketAddr) -> Result<Place, Full> {
+        // A proxy brings everybody's connections.
+        let ip = address.ip();
+        let bounded = (!is_trusted(ip, &self.trusted_proxies)).then_some(ip);
+        self.places.take(bounded)
+    }
+
+    fn refuse(&self, full: Full, peer: SocketAddr) {
         let (counter, limit) = match full {
             Full::Total => (&self.metrics.edge.refused_total, "max_connections"),
             Full::Peer => (&self.metrics.edge.refused_peer, "max_connections_per_peer"),
         };
         counter.increment(1);
         if self.places.should_say(Instant::now()) {
-            let peer = peer.address.ip();
+            let peer = peer.ip();
             tracing::warn!(%peer, limit, "too many connections: closing new ones at once");
         }
     }
@@ -244,38 +267,93 @@ impl Front {
     /// From a socket to HTTP.
     async fn connect<H: Handler>(
         &self,
-        stream: TcpStream,
-        peer: Peer,
+        mut stream: TcpStream,
+        address: SocketAddr,
+        mut open: Open,
         handler: H,
         stop: CancellationToken,
     ) {
         if socket::prepare(&stream).is_err() {
             return; // gone already
         }
+        let deadline = Instant::now() + self.limits.handshake_timeout;
+        let mut peer = Peer {
+            address,
+            may_forward: true,
+            certificate: None,
+        };
+        if self.proxy_protocol && is_trusted(address.ip(), &self.trusted_proxies) {
+            let origin = self.proxy_header(&mut stream, address, deadline).await;
+            match origin {
+                Some(Origin::Client(client)) => {
+                    if let Err(full) = open.count_as(|| self.take_place(client)) {
+                        self.refuse(full, client);
+                        return;
+                    }
+                    peer.address = client;
+                }
+                // The proxy passes on what it does not look into, so that somebody it cannot name
+                // could name himself.
+                Some(Origin::Nobody) => peer.may_forward = false,
+                None => return,
+            }
+        }
         let terms = Terms {
             patience: Patience::new(&self.limits, fastrand::f64()),
             tasks: self.tasks.clone(),
             stop,
         };
-        let Some(tls) = &self.tls else {
+        let Some(identity) = &self.tls else {
             serve(stream, Protocol::Http1, &terms, handler, peer).await;
             return;
         };
-        let Some((stream, protocol)) = self.handshake(tls, stream, peer).await else {
+        let shaken = self.handshake(identity, stream, peer.address, deadline);
+        let Some((stream, protocol)) = shaken.await else {
             return;
         };
+        peer.certificate = client_certificate(&stream);
         serve(stream, protocol, &terms, handler, peer).await;
+    }
+
+    async fn proxy_header(
+        &self,
+        stream: &mut TcpStream,
+        proxy: SocketAddr,
+        deadline: Instant,
+    ) -> Option<Origin> {
+        let metrics = &self.metrics.edge;
+        match timeout_at(deadline, proxy_protocol::read::read(stream)).await {
+            Ok(Ok(origin)) => {
+                metrics.proxy_headers_ok.increment(1);
+                Some(origin)
+            }
+            Ok(Err(error)) => {
+                metrics.proxy_headers_failed.increment(1);
+                tracing::debug!(%proxy, %error, "a trusted proxy sent no PROXY header");
+                None
+            }
+            Err(_elapsed) => {
+                metrics.proxy_headers_timed_out.increment(1);
+                tracing::debug!(%proxy, "the PROXY header of a trusted proxy is too slow");
+                None
+            }
+        }
     }
 
     async fn handshake(
         &self,
-        tls: &TlsAcceptor,
+        identity: &Identity,
         stream: TcpStream,
-        peer: Peer,
-    ) -> Option<(tokio_rustls::server::TlsStream<TcpStream>, Protocol)> {
-        let peer = peer.address;
+        peer: SocketAddr,
+        deadline: Instant,
+    ) -> Option<(TlsStream<TcpStream>, Protocol)> {
         let metrics = &self.metrics.edge;
-        match timeout(self.limits.handshake_timeout, tls.accept(stream)).await {
+        let handshake = async {
+            let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+            let answer = hello.into_stream(identity.config());
+            self.turns.take(answer).await
+        };
+        match timeout_at(deadline, handshake).await {
             Ok(Ok(stream)) => {
                 metrics.handshakes_ok.increment(1);
                 let (_, session) = stream.get_ref();
@@ -299,6 +377,13 @@ impl Front {
     }
 }
 
+/// Whom the client has shown itself to be. Nothing here is believed that was not verified.
+fn client_certificate(stream: &TlsStream<TcpStream>) -> Option<Arc<ClientCertificate>> {
+    let (_, session) = stream.get_ref();
+    let leaf = session.peer_certificates()?.first()?;
+    ClientCertificate::of(leaf).map(Arc::new)
+}
+
 impl std::fmt::Debug for Front {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Front")
@@ -310,7 +395,7 @@ impl std::fmt::Debug for Front {
 
 /// A place, counted in the gauge for as long.
 struct Open {
-    _place: Place,
+    place: Option<Place>,
     metrics: Arc<Metrics>,
 }
 
@@ -318,9 +403,17 @@ impl Open {
     fn new(place: Place, metrics: &Arc<Metrics>) -> Self {
         metrics.edge.connections.increment(1.0);
         Self {
-            _place: place,
+            place: Some(place),
             metrics: Arc::clone(metrics),
         }
+    }
+
+    /// Gives the proxy's place back for one of the client that it speaks for.
+    fn count_as(&mut self, take: impl FnOnce() -> Result<Place, Full>) -> Result<(), Full> {
+        // First, so that the last place of all can change hands.
+        self.place = None;
+        self.place = Some(take()?);
+        Ok(())
     }
 }
 

@@ -170,7 +170,7 @@ fn decide(source: &Source, inbound: Inbound, now: Now, remarks: &mut Vec<String>
             format!("verified with the secret `{key}`, body coverage: {coverage}")
         }
     };
-    match decode(verified, source.format, true) {
+    match decode(verified, source.format, source.duplicate_keys, true) {
         Ok(document) => judge(source, &document, proof),
         Err(reject) => Explanation::reject(&reject),
     }

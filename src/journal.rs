@@ -11,7 +11,8 @@
 //! - Any number of records that were not answered so may survive too, because the answer is what
 //!   a crash can lose. So consumers see each record at least once.
 //! - The first failed write, sync or rename is the last: every append from then on is answered
-//!   [`AppendError::Failed`]. A full disk is no failure; see [`AppendError::Full`].
+//!   [`AppendError::Failed`]. A full disk is no failure; see [`AppendError::Full`]. Records leave
+//!   two segments' worth of it free, for the next start and for the cursor.
 //! - Damage is found by checksums, never read as a record.
 //!
 //! # Files
@@ -61,7 +62,7 @@
 //!          52   4     checksum of the 52 bytes before
 //! ```
 //!
-//! Log id and sequence are not in a record, only in its checksum: what an older file left on the
+//! Positions and sequences are below 2^63. Log id and sequence are not in a record, only in its checksum: what an older file left on the
 //! same blocks does not verify. A length is never zero, so zeros are no record. The `durable` of
 //! a record tells, after a crash, a torn write from damage: bad bytes before a record that says
 //! they were on stable storage are damage, and bad bytes with nothing but their own write after
@@ -71,6 +72,9 @@ mod chores;
 mod cursor;
 mod disk;
 mod frame;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
+mod handover;
 mod inspect;
 mod lock;
 mod reader;
@@ -79,6 +83,7 @@ mod segment;
 mod shared;
 mod writer;
 
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -86,7 +91,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use self::disk::{Disk, RealDisk};
 pub use self::inspect::{Contents, Health, Records, SegmentContents};
@@ -104,6 +109,13 @@ pub struct Position(pub u64);
 
 /// Told after each sync of records, on the writer's thread: how long it took, for how many.
 pub type SyncObserver = Arc<dyn Fn(Duration, usize) + Send + Sync>;
+
+/// The newest records are kept in memory for the reader, up to this part of a file.
+const RING_SHARE: u64 = 4;
+
+/// Shown each record that the directory holds, in order, while it is being recovered: when it was
+/// appended, and its bytes. Ends the opening with `Break`.
+pub type Witness<'a> = dyn FnMut(Timestamp, &[u8]) -> ControlFlow<()> + 'a;
 
 /// How to open a journal.
 #[derive(Clone)]
@@ -151,8 +163,8 @@ pub struct Record {
 /// Why a record was not appended.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AppendError {
-    /// No room: `bytes_max` is reached, or the disk is full. Records are taken again when there
-    /// is.
+    /// No room: `bytes_max` is reached, or the disk is full or nearly so. Records are taken again
+    /// when there is.
     #[error("the journal is full")]
     Full,
     /// Too much is waiting for the writer already.
@@ -186,7 +198,15 @@ pub enum OpenError {
         /// What the system said.
         error: std::io::Error,
     },
+    /// The witness ended it, before anything was changed.
+    #[error("stopped while the journal was being read; nothing was changed")]
+    Stopped,
 }
+
+/// The disk did not take the last words of a journal in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the journal's disk does not answer")]
+pub struct DiskHangs;
 
 /// Called once, when the record's fate is known: on the writer's thread, or on the caller's if
 /// the record is refused at once. It must not block.
@@ -226,10 +246,34 @@ impl Journal {
     ///
     /// See [`OpenError`].
     pub fn open(options: Options) -> Result<Self, OpenError> {
-        Self::open_on(Arc::new(RealDisk), options, Tuning::default())
+        Self::open_before(options, &mut |_, _| ControlFlow::Continue(()))
     }
 
-    fn open_on(disk: Arc<dyn Disk>, options: Options, tuning: Tuning) -> Result<Self, OpenError> {
+    /// The same before a witness, so that whoever wants the records need not read them again.
+    ///
+    /// # Errors
+    ///
+    /// See [`OpenError`].
+    pub fn open_before(options: Options, witness: &mut Witness<'_>) -> Result<Self, OpenError> {
+        let disk = Arc::new(RealDisk);
+        let tuning = Tuning::default();
+        // A journal of small files is a small journal: what it keeps in memory is, too.
+        let ring_bytes_max = tuning
+            .ring_bytes_max
+            .min(options.segment_bytes / RING_SHARE);
+        let tuning = Tuning {
+            ring_bytes_max,
+            ..tuning
+        };
+        Self::open_on(disk, options, tuning, witness)
+    }
+
+    fn open_on(
+        disk: Arc<dyn Disk>,
+        options: Options,
+        tuning: Tuning,
+        witness: &mut Witness<'_>,
+    ) -> Result<Self, OpenError> {
         let dir = options.path;
         let io_at = |error| OpenError::Io {
             path: dir.clone(),
@@ -238,7 +282,13 @@ impl Journal {
         disk.create_dir(&dir).map_err(io_at)?;
         let lock = Lock::take(&*disk, &dir)?;
         let directory = disk.open_dir(&dir).map_err(io_at)?;
-        let recovered = recovery::mend(&*disk, &dir, options.refuse_damage, tuning.mark_bytes)?;
+        let recovered = recovery::mend(
+            &*disk,
+            &dir,
+            options.refuse_damage,
+            tuning.mark_bytes,
+            &mut |frame| witness(frame.at, frame.payload),
+        )?;
         let Recovered {
             log_id,
             segments,
@@ -338,36 +388,67 @@ impl Journal {
         &self.0.recovery
     }
 
-    /// Writes what was handed in, persists the cursor, gives up the lock.
-    pub async fn close(&self) {
-        self.0.shared.begin_close();
+    /// Waits until it is closed: because it was asked to, or because its thread died of a defect.
+    pub async fn closed(&self) {
         let mut progress = self.0.shared.progress.subscribe();
         // The sender is in `shared`, which we hold: it cannot be gone.
         drop(progress.wait_for(|progress| progress.closed).await);
-        self.0.join();
+    }
+
+    /// Waits for the first failure, after which nothing is taken; for ever, if there is none.
+    pub async fn failure(&self) -> Arc<str> {
+        let mut progress = self.0.shared.progress.subscribe();
+        // The sender is in `shared`, which we hold: it cannot be gone.
+        drop(progress.wait_for(|progress| progress.failed).await);
+        match self.0.shared.handover.failed() {
+            Some(reason) => reason,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Writes what was handed in, persists the cursor, gives up the lock.
+    pub async fn close(&self) {
+        self.0.shared.handover.begin_close();
+        let mut progress = self.0.shared.progress.subscribe();
+        drop(progress.wait_for(|progress| progress.closed).await);
+    }
+
+    /// The same, but if the disk does not answer by `deadline`, the writer is left to it: the
+    /// process can end without having waited for it.
+    ///
+    /// # Errors
+    ///
+    /// It did not. What was acknowledged is safe all the same.
+    pub async fn close_by(&self, deadline: Instant) -> Result<(), DiskHangs> {
+        timeout_at(deadline, self.close())
+            .await
+            .map_err(|_elapsed| {
+                drop(self.0.take_thread());
+                DiskHangs
+            })
     }
 }
 
 impl Inner {
     /// Waits for the thread, unless this is it: the last clone may be dropped by a completion.
     fn join(&self) {
-        let thread = self
-            .thread
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if let Some(thread) = thread
+        if let Some(thread) = self.take_thread()
             && thread.thread().id() != std::thread::current().id()
         {
             // A panic in it is caught there, and latched.
             drop(thread.join());
         }
     }
+
+    fn take_thread(&self) -> Option<JoinHandle<()>> {
+        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        thread.take()
+    }
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        self.shared.begin_close();
+        self.shared.handover.begin_close();
         self.join();
     }
 }

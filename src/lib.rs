@@ -3,7 +3,7 @@
 //! # The way of a webhook
 //!
 //! ```text
-//! socket -> edge        accept, TLS, HTTP/1.1 or HTTP/2 by ALPN, request gate
+//! socket -> edge        accept, PROXY header, TLS, HTTP/1.1 or HTTP/2 by ALPN, request gate
 //!        -> pipeline    route -> address, per-peer limit -> body -> handshake -> verify
 //!                       -> source limit -> decode -> schema -> dedupe
 //!        -> journal     append, one sync for all that wait      (ack = "broker": the publisher)
@@ -62,3 +62,7 @@ pub mod clock;
 pub mod explain;
 pub mod sample;
 pub mod client;
+
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;

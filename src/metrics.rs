@@ -7,11 +7,12 @@
 //! The books of one process balance at any quiet moment:
 //!
 //! ```text
-//! received                          = accepted + duplicate + handshake + rejected
-//! accepted + late + waiting_at_start = published + waiting + set_aside
+//! received                                      = accepted + duplicate + handshake + rejected
+//! accepted + late + replayed + waiting_at_start = published + waiting + set_aside
 //! ```
 //!
-//! "Late" are events that were stored after their sender had been told 503 already.
+//! "Late" are events that were stored after their sender had been told 503 already; "replayed"
+//! are those that an operator had published again.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -104,8 +105,20 @@ pub struct EdgeMetrics {
     pub refused_total: Counter,
     /// Connections refused because there were too many from one peer.
     pub refused_peer: Counter,
+    /// PROXY headers read.
+    pub proxy_headers_ok: Counter,
+    /// Connections of trusted proxies without a PROXY header.
+    pub proxy_headers_failed: Counter,
+    /// Connections of trusted proxies whose PROXY header took too long.
+    pub proxy_headers_timed_out: Counter,
+    /// Certificates that were replaced while serving.
+    pub certificate_reloads_ok: Counter,
+    /// Certificates that could not be.
+    pub certificate_reloads_failed: Counter,
     /// Event ids remembered.
     pub dedupe_ids: Gauge,
+    /// How long they are, in fact.
+    pub dedupe_window: Gauge,
 }
 
 /// The journal's state. Gauges are set when the page is read.
@@ -117,8 +130,10 @@ pub struct JournalMetrics {
     pub waiting_at_start: Gauge,
     /// Events that this process set aside.
     pub set_aside: Gauge,
-    /// Events in the set-aside journal, whoever put them there.
+    /// Events in the set-aside journal that were not replayed, whoever put them there.
     pub set_aside_stored: Gauge,
+    /// Events whose queues do not take them; they are among those that wait.
+    pub parked: Gauge,
     /// Bytes in all segments.
     pub bytes: Gauge,
     /// Segments.
@@ -136,6 +151,8 @@ pub struct JournalMetrics {
 pub struct PublisherMetrics {
     /// Events that the broker confirmed.
     pub published: Counter,
+    /// Events that were stored again, to be published again.
+    pub replayed: Counter,
     /// Publishes that were confirmed.
     pub acks: Counter,
     /// Publishes that the broker refused.
@@ -345,7 +362,13 @@ impl EdgeMetrics {
             handshakes_timed_out: counter!("hookgate_tls_handshakes_total", "result" => "timeout"),
             refused_total: counter!("hookgate_connections_refused_total", "limit" => "total"),
             refused_peer: counter!("hookgate_connections_refused_total", "limit" => "peer"),
+            proxy_headers_ok: counter!("hookgate_proxy_headers_total", "result" => "ok"),
+            proxy_headers_failed: counter!("hookgate_proxy_headers_total", "result" => "failed"),
+            proxy_headers_timed_out: counter!("hookgate_proxy_headers_total", "result" => "timeout"),
+            certificate_reloads_ok: counter!("hookgate_certificate_reloads_total", "result" => "ok"),
+            certificate_reloads_failed: counter!("hookgate_certificate_reloads_total", "result" => "failed"),
             dedupe_ids: gauge!("hookgate_dedupe_ids"),
+            dedupe_window: gauge!("hookgate_dedupe_window_seconds"),
         }
     }
 }
@@ -357,6 +380,7 @@ impl JournalMetrics {
             waiting_at_start: gauge!("hookgate_journal_waiting_at_start"),
             set_aside: gauge!("hookgate_set_aside"),
             set_aside_stored: gauge!("hookgate_set_aside_stored"),
+            parked: gauge!("hookgate_parked"),
             bytes: gauge!("hookgate_journal_bytes"),
             segments: gauge!("hookgate_journal_segments"),
             failed: gauge!("hookgate_journal_failed"),
@@ -372,6 +396,7 @@ impl PublisherMetrics {
             |result: &'static str| counter!("hookgate_publish_attempts_total", "result" => result);
         Self {
             published: counter!("hookgate_published_total"),
+            replayed: counter!("hookgate_replayed_total"),
             acks: attempts("ack"),
             nacks: attempts("nack"),
             returns: attempts("returned"),
@@ -422,7 +447,19 @@ fn describe() {
         "hookgate_connections_refused_total",
         "Connections refused, by the limit"
     );
+    describe_counter!(
+        "hookgate_proxy_headers_total",
+        "Connections of trusted proxies, by what became of their PROXY header"
+    );
+    describe_counter!(
+        "hookgate_certificate_reloads_total",
+        "Changes of certificate files, by result"
+    );
     describe_gauge!("hookgate_dedupe_ids", "Event ids remembered");
+    describe_gauge!(
+        "hookgate_dedupe_window_seconds",
+        "How far back event ids are recognised: the longest configured, less when the table is full"
+    );
     describe_gauge!(
         "hookgate_certificate_not_after_timestamp_seconds",
         "When a certificate ends, Unix time"
@@ -441,7 +478,11 @@ fn describe() {
     );
     describe_gauge!(
         "hookgate_set_aside_stored",
-        "Events that were set aside and are still kept"
+        "Events that were set aside and not replayed"
+    );
+    describe_gauge!(
+        "hookgate_parked",
+        "Of the events that wait, those whose queues do not take them"
     );
     describe_gauge!("hookgate_journal_bytes", "Bytes in all segments");
     describe_gauge!("hookgate_journal_segments", "Segments");
@@ -457,6 +498,10 @@ fn describe() {
     describe_counter!(
         "hookgate_published_total",
         "Events that the broker confirmed"
+    );
+    describe_counter!(
+        "hookgate_replayed_total",
+        "Events stored again to be published again"
     );
     describe_counter!(
         "hookgate_publish_attempts_total",

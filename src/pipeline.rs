@@ -131,7 +131,7 @@ impl Pipeline {
     ) -> Result<Outcome, Reject> {
         let source = self.routes.find(&arrival.head)?;
         account.source = Some(Arc::clone(&source.name));
-        source.admit(&arrival.head)?;
+        source.admit(&arrival.head, now.mono)?;
         let mut place = self.in_flight.admit(arrival.head.client_ip)?;
         let inbound = arrival
             .read(source.body, |bytes| place.make_room(bytes))
@@ -148,8 +148,13 @@ impl Pipeline {
             return Ok(Outcome::Handshake(reply));
         }
         source.takes_event(&verified.inbound.head)?;
-        source.spend()?;
-        let document = decode::decode(verified, source.format, source.needs_tree())?;
+        source.spend(whole_at)?;
+        let document = decode::decode(
+            verified,
+            source.format,
+            source.duplicate_keys,
+            source.needs_tree(),
+        )?;
         let delivery = source.check(document, now, account)?;
         self.keep(source, delivery, whole_at).await
     }
@@ -197,7 +202,7 @@ impl Pipeline {
 // === what a source does at each stage ===
 
 impl Source {
-    fn admit(&self, head: &Head) -> Result<(), Reject> {
+    fn admit(&self, head: &Head, now: Instant) -> Result<(), Reject> {
         if !self.methods.contains(&head.method) {
             return Err(Reject::MethodNotAllowed(self.methods.clone()));
         }
@@ -211,7 +216,7 @@ impl Source {
         }
         self.peer_limit
             .as_ref()
-            .map_or(Ok(()), |limit| limit.spend(head.client_ip))
+            .map_or(Ok(()), |limit| limit.spend(head.client_ip, now))
     }
 
     /// Methods that are there for handshakes only (GET, HEAD, OPTIONS) bring no events.
@@ -249,8 +254,8 @@ impl Source {
         }
     }
 
-    fn spend(&self) -> Result<(), Reject> {
-        self.limit.as_ref().map_or(Ok(()), |limit| limit.spend())
+    fn spend(&self, now: Instant) -> Result<(), Reject> {
+        self.limit.as_ref().map_or(Ok(()), |limit| limit.spend(now))
     }
 
     /// Whether anybody reads the body's meaning, or only whether it has one.

@@ -51,7 +51,6 @@ const FILES: &[(&str, &str)] = embed![
     "gitlab_token",
     "gocardless",
     "heroku",
-    "highlevel",
     "hubspot_v1",
     "hubspot_v2",
     "hubspot_v3",

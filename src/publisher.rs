@@ -10,7 +10,7 @@
 //! keeps one connection, with a channel per exchange, and publishes without waiting for the
 //! confirms, as many at once as are allowed. An event is let go only on its own proof (see
 //! [`pairing`]), and the cursor moves over the contiguous prefix of such events (see [`window`]).
-//! So each event is published at least once, under the same `message_id` every time, and in the
+//! What its queue does not take is moved out of the others' way (see [`parked`]). So each event is published at least once, under the same `message_id` every time, and in the
 //! order of the journal per source while nothing fails.
 //!
 //! Events whose senders wait (`ack = "broker"`) come in by [`Direct`] and are tried once.
@@ -29,14 +29,17 @@ mod item;
 mod lane;
 mod link;
 mod message;
-mod preview;
 mod pairing;
+mod parked;
+mod preview;
+mod replay;
 mod set_aside;
 mod topology;
 mod urls;
 mod window;
 mod wire;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::panic::resume_unwind;
 use std::pin::pin;
@@ -54,19 +57,22 @@ use crate::secret::Labelled;
 use amqp::Amqp;
 use broker::Broker;
 use direct::{Door, Gate};
-use feed::Feed;
+use feed::{Feed, LOT_BYTES_MAX, LOT_EVENTS_MAX, Turns};
 use health::Board;
 use item::Item;
 use link::{Bounds, Link, Ports};
 use message::Shape;
+use parked::LOTS_MAX;
 use urls::Node;
 use window::Window;
 
 pub use check::{Finding, check};
 pub use direct::Direct;
 pub use health::Health;
+pub use parked::{Parked, folder as parked_folder, folders as lots_in};
 pub use preview::{preview, printable};
-pub use set_aside::SetAside;
+pub use replay::{Replay, ReplayError, Shelf};
+pub use set_aside::{SetAside, decode_mark, folder as set_aside_folder};
 
 /// Most body bytes in flight on one connection, and most bytes of journal records in memory per
 /// connection.
@@ -75,15 +81,21 @@ const BYTES_IN_FLIGHT_MAX: usize = 16 * 1024 * 1024;
 /// Moves events from the journal to the broker.
 pub struct Publisher {
     links: Vec<Link<Amqp>>,
-    feed: Feed,
+    feeds: Feeds,
     board: Board,
+}
+
+/// Where events that cannot be published go.
+#[derive(Clone, Debug)]
+pub struct Sidings {
+    /// Those that the broker refuses for their own sake: see [`SetAside`]. A journal of its own.
+    pub set_aside: Journal,
+    /// Those that their queues do not take.
+    pub parked: Parked,
 }
 
 impl Publisher {
     /// Prepares everything; nothing is connected before [`Publisher::run`].
-    ///
-    /// `set_aside` is a journal of its own, for events that can never be published: see
-    /// [`SetAside`].
     ///
     /// # Errors
     ///
@@ -91,18 +103,22 @@ impl Publisher {
     pub fn new(
         config: &config::Broker,
         journal: Journal,
-        set_aside: Journal,
+        sidings: Sidings,
         metrics: Arc<Metrics>,
     ) -> Result<(Self, Direct), String> {
         let broker = Arc::new(Amqp::new(config)?);
-        let parts = assemble(config, &broker, journal, set_aside, metrics)?;
+        let parts = assemble(config, &broker, journal, sidings, metrics)?;
         let Parts {
             links,
-            feed,
+            feeds,
             board,
             direct,
         } = parts;
-        let publisher = Self { links, feed, board };
+        let publisher = Self {
+            links,
+            feeds,
+            board,
+        };
         Ok((publisher, direct))
     }
 
@@ -119,7 +135,7 @@ impl Publisher {
     ///
     /// The journal cannot be read.
     pub async fn run(self, stop: CancellationToken) -> std::io::Result<()> {
-        run(self.links, self.feed, stop).await
+        run(self.links, self.feeds, stop).await
     }
 }
 
@@ -135,16 +151,60 @@ pub fn check_url(url: &Labelled) -> Result<(), String> {
 /// A publisher over any broker, taken apart.
 struct Parts<B: Broker> {
     links: Vec<Link<B>>,
-    feed: Feed,
+    feeds: Feeds,
     board: Board,
     direct: Direct,
+}
+
+/// What every feed is made of.
+struct Feeds {
+    journal: Journal,
+    sidings: Sidings,
+    links: Vec<mpsc::Sender<Box<Item>>>,
+    events_max: usize,
+    bytes_max: usize,
+    metrics: Arc<Metrics>,
+}
+
+impl Feeds {
+    /// The feed of the journal.
+    fn main(&self) -> Feed {
+        self.of(&self.journal, self.events_max, self.bytes_max, None)
+    }
+
+    /// The feed of a lot.
+    fn of_lot(&self, lot: &Journal) -> Feed {
+        let turns = Some(Turns::default());
+        self.of(lot, LOT_EVENTS_MAX, LOT_BYTES_MAX, turns)
+    }
+
+    fn of(
+        &self,
+        journal: &Journal,
+        events_max: usize,
+        bytes_max: usize,
+        turns: Option<Turns>,
+    ) -> Feed {
+        Feed {
+            journal: journal.clone(),
+            set_aside: self.sidings.set_aside.clone(),
+            parked: self.sidings.parked.clone(),
+            links: self.links.clone(),
+            // Each unsettled event of the window gets one report, so this is never full.
+            reports: mpsc::channel(events_max),
+            window: Window::new(journal.status().cursor, events_max, bytes_max),
+            turns,
+            complained_at: None,
+            metrics: Arc::clone(&self.metrics),
+        }
+    }
 }
 
 fn assemble<B: Broker>(
     config: &config::Broker,
     broker: &Arc<B>,
     journal: Journal,
-    set_aside: Journal,
+    sidings: Sidings,
     metrics: Arc<Metrics>,
 ) -> Result<Parts<B>, String> {
     let nodes: Vec<_> = config
@@ -166,13 +226,13 @@ fn assemble<B: Broker>(
     let events_max = bounds.in_flight_max.saturating_mul(connections);
     let bytes_max = BYTES_IN_FLIGHT_MAX.saturating_mul(connections);
     let board = Board::new(connections);
-    // Each unsettled event of the window gets one report, so neither of these is ever full.
-    let (report, reports) = mpsc::channel(events_max);
+    // Holds every unsettled event of every feed, so it is never full.
+    let fed_max = events_max + LOT_EVENTS_MAX * LOTS_MAX;
     let mut links = Vec::with_capacity(connections);
     let mut feeds = Vec::with_capacity(connections);
     let mut doors = Vec::with_capacity(connections);
     for index in 0..connections {
-        let (feed, fed) = mpsc::channel::<Box<Item>>(events_max);
+        let (feed, fed) = mpsc::channel::<Box<Item>>(fed_max);
         let (queue, direct) = mpsc::channel::<Box<Item>>(bounds.in_flight_max);
         let gate = Arc::new(Gate::default());
         feeds.push(feed);
@@ -184,7 +244,6 @@ fn assemble<B: Broker>(
             feed: fed,
             direct,
             gate,
-            reports: report.clone(),
             lamp: board.lamp(index),
             metrics: Arc::clone(&metrics),
         };
@@ -196,18 +255,17 @@ fn assemble<B: Broker>(
             ports,
         ));
     }
-    let window = Window::new(journal.status().cursor, events_max, bytes_max);
-    let feed = Feed {
+    let feeds = Feeds {
         journal,
-        set_aside,
+        sidings,
         links: feeds,
-        reports,
-        window,
+        events_max,
+        bytes_max,
         metrics,
     };
     Ok(Parts {
         links,
-        feed,
+        feeds,
         board,
         direct: Direct::new(doors, config.confirm_timeout),
     })
@@ -215,7 +273,7 @@ fn assemble<B: Broker>(
 
 async fn run<B: Broker>(
     links: Vec<Link<B>>,
-    feed: Feed,
+    mut feeds: Feeds,
     stop: CancellationToken,
 ) -> std::io::Result<()> {
     // The feed stops the links too, and nobody else.
@@ -225,13 +283,26 @@ async fn run<B: Broker>(
     for link in links {
         tasks.spawn(link.run(stop.clone()));
     }
-    let mut feed = pin!(feed.run(stop));
+    let mut feed = pin!(feeds.main().run(stop.clone()));
+    let mut lots = feeds.sidings.parked.watch();
+    lots.mark_changed();
+    let mut fed = HashSet::new();
     let outcome = loop {
         tokio::select! {
             outcome = &mut feed => break outcome,
             Some(ended) = tasks.join_next() => pass_on_panic(ended),
+            Ok(()) = lots.changed() => {
+                for (name, lot) in feeds.sidings.parked.lots() {
+                    if fed.insert(name) {
+                        // A lot that cannot be read stops nobody else.
+                        let feed = feeds.of_lot(&lot).run(stop.child_token());
+                        tasks.spawn(async move { drop(feed.await) });
+                    }
+                }
+            }
         }
     };
+    feeds.links.clear();
     while let Some(ended) = tasks.join_next().await {
         pass_on_panic(ended);
     }

@@ -24,6 +24,10 @@ pub enum Reject {
     AddressNotAllowed,
     /// Two HTTP implementations could read this request differently; the text names the part.
     Ambiguous(&'static str),
+    /// What came is not the head of an HTTP request.
+    HeadMalformed,
+    /// The head is longer, or has more fields, than any webhook's.
+    HeadTooLarge,
     /// The sender could not prove who it is.
     Unverified(Refusal),
     /// The body is longer than the source's limit, in bytes.
@@ -38,6 +42,8 @@ pub enum Reject {
     UnsupportedCoding,
     /// Not what its content type says; the text says where.
     Malformed(String),
+    /// JSON in which a key is there twice; the text is a JSON Pointer to it.
+    DuplicateKey(String),
     /// Well formed, but not what the schema asks for.
     SchemaViolated(Vec<Violation>),
     /// This client address sends too much.
@@ -71,11 +77,13 @@ pub enum Fault {
 
 impl Reject {
     /// Every label, for metrics that exist before the first event.
-    pub const LABELS: [&'static str; 21] = [
+    pub const LABELS: [&'static str; 24] = [
         "no_such_path",
         "method_not_allowed",
         "address_not_allowed",
         "ambiguous",
+        "head_malformed",
+        "head_too_large",
         "unverified",
         "body_too_large",
         "body_too_slow",
@@ -83,6 +91,7 @@ impl Reject {
         "unsupported_type",
         "unsupported_coding",
         "malformed",
+        "duplicate_key",
         "schema_violated",
         "peer_limited",
         "source_limited",
@@ -102,6 +111,8 @@ impl Reject {
             Self::MethodNotAllowed(_) => "method_not_allowed",
             Self::AddressNotAllowed => "address_not_allowed",
             Self::Ambiguous(_) => "ambiguous",
+            Self::HeadMalformed => "head_malformed",
+            Self::HeadTooLarge => "head_too_large",
             Self::Unverified(_) => "unverified",
             Self::BodyTooLarge(_) => "body_too_large",
             Self::BodyTooSlow => "body_too_slow",
@@ -109,6 +120,7 @@ impl Reject {
             Self::UnsupportedType => "unsupported_type",
             Self::UnsupportedCoding => "unsupported_coding",
             Self::Malformed(_) => "malformed",
+            Self::DuplicateKey(_) => "duplicate_key",
             Self::SchemaViolated(_) => "schema_violated",
             Self::PeerLimited(_) => "peer_limited",
             Self::SourceLimited(_) => "source_limited",
@@ -132,7 +144,12 @@ impl Reject {
             Self::Unverified(_) => StatusCode::UNAUTHORIZED,
             Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
-            Self::Ambiguous(_) | Self::BodyBroken | Self::Malformed(_) => StatusCode::BAD_REQUEST,
+            Self::Ambiguous(_)
+            | Self::HeadMalformed
+            | Self::BodyBroken
+            | Self::Malformed(_)
+            | Self::DuplicateKey(_) => StatusCode::BAD_REQUEST,
+            Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::UnsupportedType | Self::UnsupportedCoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::SchemaViolated(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::PeerLimited(_) | Self::SourceLimited(_) => StatusCode::TOO_MANY_REQUESTS,
@@ -164,6 +181,8 @@ impl Reject {
             | Self::MethodNotAllowed(_)
             | Self::AddressNotAllowed
             | Self::Ambiguous(_)
+            | Self::HeadMalformed
+            | Self::HeadTooLarge
             | Self::Unverified(_)
             | Self::BodyTooLarge(_)
             | Self::BodyTooSlow
@@ -171,6 +190,7 @@ impl Reject {
             | Self::UnsupportedType
             | Self::UnsupportedCoding
             | Self::Malformed(_)
+            | Self::DuplicateKey(_)
             | Self::SchemaViolated(_)
             | Self::PeerLimited(_)
             | Self::SourceLimited(_)
@@ -189,6 +209,8 @@ impl Reject {
             | Self::MethodNotAllowed(_)
             | Self::AddressNotAllowed
             | Self::Ambiguous(_)
+            | Self::HeadMalformed
+            | Self::HeadTooLarge
             | Self::Unverified(_)
             | Self::BodyTooLarge(_)
             | Self::BodyTooSlow
@@ -196,6 +218,7 @@ impl Reject {
             | Self::UnsupportedType
             | Self::UnsupportedCoding
             | Self::Malformed(_)
+            | Self::DuplicateKey(_)
             | Self::SchemaViolated(_) => None,
         }
     }
@@ -213,6 +236,8 @@ impl Reject {
             }
             Self::AddressNotAllowed => "this address may not send here".to_owned(),
             Self::Ambiguous(part) => format!("the request is ambiguous: {part}"),
+            Self::HeadMalformed => "this is not the head of an HTTP request".to_owned(),
+            Self::HeadTooLarge => "the head of the request is too long".to_owned(),
             Self::Unverified(_) => "the sender could not be verified".to_owned(),
             Self::BodyTooLarge(max) => format!("the body is longer than {max} bytes"),
             Self::BodyTooSlow => "the body did not arrive in time".to_owned(),
@@ -220,6 +245,9 @@ impl Reject {
             Self::UnsupportedType => "this content type is not taken here".to_owned(),
             Self::UnsupportedCoding => "this content coding is not taken here".to_owned(),
             Self::Malformed(place) => format!("the body is malformed: {place}"),
+            Self::DuplicateKey(pointer) => {
+                format!("the body has a key twice: {}", pointer.escape_debug())
+            }
             Self::SchemaViolated(_) => "the body does not satisfy the schema".to_owned(),
             Self::PeerLimited(_) => "too many requests from this address".to_owned(),
             Self::SourceLimited(_) => "this source is over its quota".to_owned(),
@@ -238,26 +266,35 @@ impl Reject {
         match self {
             Self::Unverified(refusal) => refusal.to_string(),
             Self::SchemaViolated(violations) => join(violations.iter().map(Violation::to_string)),
-            Self::JournalFull => "the journal is full: see `hookgate journal status`".to_owned(),
+            Self::JournalFull => {
+                "the journal is full, or too many of this source's events are parked, because their \
+                 queues do not take them: see `hookgate journal status`"
+                    .to_owned()
+            }
             Self::JournalFailed => {
                 "the journal failed: the first error is in the log; mend the disk and restart"
                     .to_owned()
             }
             Self::BrokerUnavailable => "the broker did not confirm in time".to_owned(),
             Self::Overloaded => {
-                "max_requests_in_flight, a client's quarter of it, or max_bytes_in_flight is used up".to_owned()
+                "max_requests_in_flight or max_bytes_in_flight, or one client's quarter of it, is \
+                 used up"
+                    .to_owned()
             }
             Self::TooSlow => "not stored within accept_timeout".to_owned(),
             Self::NoSuchPath
             | Self::MethodNotAllowed(_)
             | Self::AddressNotAllowed
             | Self::Ambiguous(_)
+            | Self::HeadMalformed
+            | Self::HeadTooLarge
             | Self::BodyTooLarge(_)
             | Self::BodyTooSlow
             | Self::BodyBroken
             | Self::UnsupportedType
             | Self::UnsupportedCoding
             | Self::Malformed(_)
+            | Self::DuplicateKey(_)
             | Self::PeerLimited(_)
             | Self::SourceLimited(_)
             | Self::Draining

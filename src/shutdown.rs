@@ -1,6 +1,9 @@
-//! The first signal drains, the second aborts. SIGHUP, by which other services reload, ends nothing.
+//! The first signal drains, the second aborts. SIGHUP reads certificates again and ends nothing.
+
+use std::sync::Arc;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 /// Listens for SIGTERM, SIGINT and SIGHUP.
@@ -9,6 +12,15 @@ pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
+}
+
+/// What an operator asks of a gateway, from the moment that it begins to start.
+#[derive(Clone, Debug, Default)]
+pub struct Orders {
+    /// To stop: before it serves, at once; afterwards, once it has finished what it has begun.
+    pub drain: CancellationToken,
+    /// To read the files of `[server.tls]` again.
+    pub reload: Arc<Notify>,
 }
 
 /// The second signal came: end at once.
@@ -30,24 +42,29 @@ impl Signals {
         })
     }
 
-    /// Cancels `drain` at the first signal; returns at the second.
-    pub async fn watch(mut self, drain: CancellationToken) -> Aborted {
-        let name = self.next().await;
+    /// Asks for a drain at the first signal, and for a reload at each SIGHUP; returns at the second.
+    pub async fn watch(mut self, orders: Orders) -> Aborted {
+        let Orders { drain, reload } = orders;
+        let name = self.next(&reload).await;
         tracing::info!(signal = name, "draining; a second signal ends at once");
         drain.cancel();
-        let name = self.next().await;
+        let name = self.next(&reload).await;
         tracing::warn!(signal = name, "ending at once");
         Aborted
     }
 
-    async fn next(&mut self) -> &'static str {
+    async fn next(&mut self, reload: &Notify) -> &'static str {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return "SIGTERM",
                 _ = self.interrupt.recv() => return "SIGINT",
-                _ = self.hangup.recv() => tracing::warn!(
-                    "SIGHUP changes nothing: to take a new configuration, restart"
-                ),
+                _ = self.hangup.recv() => {
+                    tracing::info!(
+                        "SIGHUP: reading the files of [server.tls] again; any other change of the \
+                         configuration needs a restart"
+                    );
+                    reload.notify_one();
+                }
             }
         }
     }
@@ -63,12 +80,14 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_hangup_ends_nothing() {
+    async fn a_hangup_asks_for_certificates_and_ends_nothing() {
         let signals = Signals::install().unwrap();
-        let drain = CancellationToken::new();
+        let orders = Orders::default();
         kill_process(getpid(), Signal::HUP).unwrap();
-        let watching = timeout(Duration::from_millis(100), signals.watch(drain.clone()));
-        watching.await.unwrap_err();
-        assert!(!drain.is_cancelled());
+        tokio::select! {
+            _ = signals.watch(orders.clone()) => panic!("it ended"),
+            asked = timeout(Duration::from_secs(20), orders.reload.notified()) => asked.unwrap(),
+        }
+        assert!(!orders.drain.is_cancelled());
     }
 }

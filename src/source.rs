@@ -7,7 +7,7 @@ use http::{HeaderName, Method};
 use ipnet::IpNet;
 
 use crate::pipeline::arrival::BodyBounds;
-use crate::pipeline::decode::Format;
+use crate::pipeline::decode::{DuplicateKeys, Format};
 use crate::pipeline::expr::Expr;
 use crate::pipeline::handshake::Handshake;
 use crate::pipeline::limit::{PeerLimit, SourceLimit};
@@ -42,6 +42,8 @@ pub struct Source {
     pub limit: Option<SourceLimit>,
     /// What bodies it takes.
     pub format: Format,
+    /// What becomes of JSON in which a key is there twice.
+    pub duplicate_keys: DuplicateKeys,
     /// Where the provider's event id stands; the first that is there.
     pub event_id: Vec<Expr>,
     /// Where the event's type stands; the first that is there.

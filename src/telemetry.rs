@@ -1,24 +1,30 @@
 //! What the program says while it runs: one line per event on stderr, whatever a sender wrote.
 //!
-//! On a terminal lines are for people, else they are JSON. `RUST_LOG` decides what is said. A
-//! value may hold anything that a stranger sent, so every control character is escaped, by
-//! serde_json or here: nobody can begin a line of their own, or speak to a terminal.
+//! On a terminal lines are for people, else they are JSON. `RUST_LOG` decides what is said, but
+//! not what libraries may say: see [`may_be_said`]. A value may hold anything that a stranger sent,
+//! so every control character is escaped, by serde_json or here: nobody can begin a line of their
+//! own, or speak to a terminal.
 
 use std::fmt;
 use std::io::{self, IsTerminal as _, Write};
 use std::panic::PanicHookInfo;
 
-use tracing::Subscriber;
 use tracing::field::Field;
+use tracing::{Level, Metadata, Subscriber};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::field::MakeExt as _;
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::{Writer, debug_fn};
+use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-/// What is said when `RUST_LOG` does not say otherwise. lapin logs whole messages when the broker
-/// returns them.
-pub const FILTER: &str = "info,lapin=off,hookgate=info";
+/// What is said when `RUST_LOG` does not say otherwise.
+pub const FILTER: &str = "info";
+
+/// Targets that begin so are never heard: lapin warns of returned messages with their bodies, and
+/// traces every frame, the password's among them.
+const NEVER: [&str; 2] = ["lapin", "amq_protocol"];
 
 /// How lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,7 +89,8 @@ where
                 .with_current_span(false)
                 .with_span_list(false)
                 .with_writer(Escaped(writer))
-                .finish(),
+                .finish()
+                .with(filter_fn(may_be_said)),
         ),
         Format::Text { colour } => Box::new(
             builder
@@ -91,9 +98,18 @@ where
                 .with_ansi(colour)
                 .fmt_fields(debug_fn(write_field).delimited(" "))
                 .with_writer(writer)
-                .finish(),
+                .finish()
+                .with(filter_fn(may_be_said)),
         ),
     }
+}
+
+/// Whatever `RUST_LOG` asks for: of libraries, warnings and errors at most. What they say besides
+/// may quote requests, messages and secrets, and they do not promise otherwise.
+fn may_be_said(what: &Metadata<'_>) -> bool {
+    let target = what.target();
+    let is_ours = target == "hookgate" || target.starts_with("hookgate::");
+    is_ours || (*what.level() <= Level::WARN && !NEVER.iter().any(|name| target.starts_with(name)))
 }
 
 /// The filter, and what is wrong with the one that was wanted.

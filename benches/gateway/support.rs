@@ -6,6 +6,8 @@ pub(crate) mod broker;
 pub(crate) mod eventually;
 #[path = "../../tests/gateway/support/gateway.rs"]
 pub(crate) mod gateway;
+#[path = "../../tests/gateway/support/secrets.rs"]
+pub(crate) mod secrets;
 #[path = "../../tests/gateway/support/sender.rs"]
 pub(crate) mod sender;
 #[path = "../../tests/gateway/support/webhook.rs"]

@@ -1,10 +1,12 @@
 //! The admin listener's paths and what they answer.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 
 use bytes::Bytes;
 use futures_util::stream;
-use http::header::{ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE};
+use http::header::{ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HOST, WWW_AUTHENTICATE};
+use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::combinators::UnsyncBoxBody;
@@ -16,7 +18,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admin::AdminState;
 use crate::admin::health::{checks, is_ready, verbose};
-use crate::publisher::Health as BrokerHealth;
+use crate::journal::Position;
+use crate::publisher::{Health as BrokerHealth, ReplayError, Shelf};
 use crate::secret::Secret;
 use crate::source::{Ack, Source};
 use crate::watch::{Listener, Seen};
@@ -27,6 +30,12 @@ const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
 const LINES: &str = "application/x-ndjson";
 const PROBLEM: &str = "application/problem+json";
+
+/// Where an event is published again.
+pub const REPLAY_PATH: &str = "/api/v1/replay";
+/// A request that changes something has this header. A page in a browser on the same machine
+/// cannot add it without asking, and nobody here says yes.
+pub const CONSENT: &str = "hookgate-admin";
 
 /// An answer; `tail`'s never ends by itself.
 pub(crate) type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
@@ -44,17 +53,19 @@ impl Desk {
     }
 
     /// No request here has a body that is read.
-    pub(crate) fn answer<B>(&self, request: &Request<B>) -> Answer {
+    pub(crate) async fn answer<B>(&self, request: &Request<B>) -> Answer {
         let path = request.uri().path();
-        // Probes come without a token, and learn nothing but health.
+        // Probes come without a token, and learn nothing but one word.
         let public = matches!(path, "/livez" | "/healthz" | "/readyz");
-        if !public && !self.may_see(request.headers()) {
-            let challenge = (WWW_AUTHENTICATE, "Bearer realm=\"hookgate admin\"");
-            return problem(
-                StatusCode::UNAUTHORIZED,
-                "a bearer token is needed",
-                Some(challenge),
-            );
+        let may_see = self.may_see(request.headers());
+        if !public && !may_see {
+            return self.refuse();
+        }
+        if path == REPLAY_PATH {
+            // The request itself is not held over a wait: its body is nobody's to share.
+            let (method, headers) = (request.method().clone(), request.headers().clone());
+            let query = request.uri().query().map(str::to_owned);
+            return self.replay(&method, &headers, query.as_deref()).await;
         }
         let known = public
             || matches!(
@@ -74,7 +85,7 @@ impl Desk {
         }
         let query = request.uri().query();
         match path {
-            "/readyz" => self.ready(query),
+            "/readyz" => self.ready(query, may_see),
             "/metrics" => self.metrics(),
             "/version" => whole(StatusCode::OK, JSON, version().to_string()),
             "/api/v1/status" => whole(StatusCode::OK, JSON, self.status().to_string()),
@@ -84,11 +95,12 @@ impl Desk {
         }
     }
 
-    /// Compared in constant time, so that nobody learns the token byte by byte. Its length is no
-    /// secret.
+    /// Without a token only this machine can ask, but a page in a browser on it may have had its
+    /// own name resolved to here ("DNS rebinding"). With one: compared in constant time, so that
+    /// nobody learns it byte by byte. Its length is no secret.
     fn may_see(&self, headers: &HeaderMap) -> bool {
         let Some(token) = &self.token else {
-            return true;
+            return headers.get_all(HOST).iter().all(is_local);
         };
         let mut values = headers.get_all(AUTHORIZATION).iter();
         let (Some(value), None) = (values.next(), values.next()) else {
@@ -101,7 +113,23 @@ impl Desk {
         scheme.eq_ignore_ascii_case(b"Bearer ") && bool::from(presented.ct_eq(token.expose()))
     }
 
-    fn ready(&self, query: Option<&str>) -> Answer {
+    fn refuse(&self) -> Answer {
+        if self.token.is_none() {
+            return problem(
+                StatusCode::MISDIRECTED_REQUEST,
+                "ask for this by an IP address or as localhost, or configure a token",
+                None,
+            );
+        }
+        let challenge = (WWW_AUTHENTICATE, "Bearer realm=\"hookgate admin\"");
+        problem(
+            StatusCode::UNAUTHORIZED,
+            "a bearer token is needed",
+            Some(challenge),
+        )
+    }
+
+    fn ready(&self, query: Option<&str>, may_see: bool) -> Answer {
         let journal = (self.state.journal)();
         let broker = self.broker();
         let draining = self.state.draining.is_cancelled() || self.stop.is_cancelled();
@@ -115,8 +143,8 @@ impl Desk {
         };
         let word = if ready { "ok\n" } else { "not ready\n" };
         let mut page = String::new();
-        // Why not is always said; that all is well only to those who ask.
-        if !ready || parameter(query, "verbose").is_some() {
+        // Why not is said to all who may know; that all is well only to those who ask.
+        if may_see && (!ready || parameter(query, "verbose").is_some()) {
             page = verbose(&checks);
         }
         page.push_str(word);
@@ -160,6 +188,45 @@ impl Desk {
     fn broker(&self) -> Option<BrokerHealth> {
         let broker = self.state.broker.as_ref()?;
         Some(broker.borrow().clone())
+    }
+
+    /// Takes one event up again: `position`, and `set_aside` for one that was.
+    async fn replay(&self, method: &Method, headers: &HeaderMap, query: Option<&str>) -> Answer {
+        if method != Method::POST {
+            let allow = (ALLOW, "POST");
+            let detail = "this path takes POST";
+            return problem(StatusCode::METHOD_NOT_ALLOWED, detail, Some(allow));
+        }
+        if !headers.contains_key(CONSENT) {
+            let detail = "the header Hookgate-Admin: 1 is needed";
+            return problem(StatusCode::FORBIDDEN, detail, None);
+        }
+        let position = parameter(query, "position").and_then(|text| text.parse().ok());
+        let Some(position) = position.map(Position) else {
+            let detail = "position=N is needed";
+            return problem(StatusCode::BAD_REQUEST, detail, None);
+        };
+        let shelf = match parameter(query, "set_aside") {
+            Some(_) => Shelf::SetAside,
+            None => Shelf::Journal,
+        };
+        match self.state.replay.again(shelf, position).await {
+            Ok(id) => {
+                tracing::info!(%id, position = position.0, ?shelf, "an event is published again");
+                let body = json!({ "message_id": id.to_string() });
+                whole(StatusCode::ACCEPTED, JSON, body.to_string())
+            }
+            Err(error) => {
+                let status = match &error {
+                    ReplayError::Absent(_) => StatusCode::NOT_FOUND,
+                    ReplayError::Waiting(_) | ReplayError::NoEvent(..) => StatusCode::CONFLICT,
+                    ReplayError::Unreadable(_) | ReplayError::Refused(_) => {
+                        StatusCode::SERVICE_UNAVAILABLE
+                    }
+                };
+                problem(status, &error.to_string(), None)
+            }
+        }
     }
 
     /// One JSON object per line and event, for as long as both sides like. A reader that is too
@@ -212,6 +279,15 @@ impl Tail {
         let source = seen.source.as_deref();
         source.is_some_and(|source| sources.iter().any(|wanted| wanted == source))
     }
+}
+
+/// Whether a host is an address, or the one name that no resolver is asked for.
+fn is_local(host: &HeaderValue) -> bool {
+    let Ok(host) = Authority::try_from(host.as_bytes()) else {
+        return false;
+    };
+    let name = host.host().trim_start_matches('[').trim_end_matches(']');
+    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok()
 }
 
 #[expect(

@@ -18,6 +18,7 @@ struct Running {
     draining: CancellationToken,
     stop: CancellationToken,
     task: JoinHandle<()>,
+    _directory: tempfile::TempDir,
 }
 
 fn healthy() -> Status {
@@ -49,7 +50,9 @@ fn run(token: Option<&str>) -> Running {
     });
     let (draining, stop) = (CancellationToken::new(), CancellationToken::new());
     let (status, refreshed) = (Arc::clone(&journal), Arc::clone(&metrics));
+    let directory = tempfile::tempdir().unwrap();
     let state = AdminState {
+        replay: replay(directory.path(), &metrics),
         sources: Vec::new(),
         journal: Arc::new(move || status.lock().unwrap().clone()),
         broker: Some(health),
@@ -68,13 +71,42 @@ fn run(token: Option<&str>) -> Running {
         draining,
         stop,
         task,
+        _directory: directory,
     }
+}
+
+/// Over journals without an event.
+fn replay(directory: &std::path::Path, metrics: &Arc<Metrics>) -> Replay {
+    let open = |name: &str| {
+        let options = crate::journal::Options {
+            path: directory.join(name),
+            bytes_max: 64 << 20,
+            segment_bytes: 8 << 20,
+            retain: Duration::ZERO,
+            refuse_damage: true,
+            on_sync: None,
+        };
+        crate::journal::Journal::open(options).unwrap()
+    };
+    let path = directory.join("set-aside");
+    Replay::new(
+        open("journal"),
+        open("set-aside"),
+        &path,
+        Arc::clone(metrics),
+    )
+    .unwrap()
 }
 
 impl Running {
     async fn request(&self, head: &str) -> String {
+        self.raw(&format!("{head}\r\nHost: 127.0.0.1")).await
+    }
+
+    /// The same with a host of its own.
+    async fn raw(&self, head: &str) -> String {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
-        let head = format!("{head}\r\nHost: h\r\nConnection: close\r\n\r\n");
+        let head = format!("{head}\r\nConnection: close\r\n\r\n");
         stream.write_all(head.as_bytes()).await.unwrap();
         read_to_end(&mut stream).await
     }
@@ -89,7 +121,7 @@ impl Running {
 
     async fn tail(&self, query: &str) -> TcpStream {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
-        let head = format!("GET /api/v1/tail{query} HTTP/1.1\r\nHost: h\r\n\r\n");
+        let head = format!("GET /api/v1/tail{query} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n");
         stream.write_all(head.as_bytes()).await.unwrap();
         let head = read_until(&mut stream, "\r\n\r\n").await;
         assert!(
@@ -329,4 +361,67 @@ async fn a_silent_operator_is_cut() {
     stream.write_all(b"GET /livez HT").await.unwrap();
     read_to_end(&mut stream).await;
     assert!(begin.elapsed() >= HEADER_TIMEOUT);
+}
+
+#[tokio::test]
+async fn a_name_that_a_browser_resolved_to_here_sees_nothing() {
+    let ask = |path: &str, host: &str| format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nA: b");
+    let running = run(None);
+    running.journal.lock().unwrap().full = true;
+    for host in [
+        "evil.example",
+        "localhost.evil.example:9090",
+        "127.0.0.1.evil.example",
+        "",
+    ] {
+        let answer = running.raw(&ask("/metrics", host)).await;
+        assert!(answer.starts_with("HTTP/1.1 421 "), "{host}: {answer}");
+        let answer = running.raw(&ask("/readyz", host)).await;
+        assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+        assert!(answer.ends_with("\r\n\r\nnot ready\n"), "{answer}");
+    }
+    for host in [
+        "localhost",
+        "LOCALHOST:9090",
+        "127.0.0.1:9090",
+        "[::1]:9090",
+        "192.0.2.7",
+    ] {
+        let answer = running.raw(&ask("/metrics", host)).await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{host}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn with_a_token_only_its_owner_learns_why_it_is_not_ready() {
+    let running = run(Some("s3cret"));
+    running.journal.lock().unwrap().full = true;
+    let not_ready = (503, "not ready\n".to_owned());
+    assert_eq!(running.get("/readyz").await, not_ready);
+    assert_eq!(running.get("/readyz?verbose").await, not_ready);
+    let head = "GET /readyz HTTP/1.1\r\nAuthorization: Bearer s3cret";
+    let answer = running.request(head).await;
+    assert!(answer.contains("[-]journal full\n"), "{answer}");
+}
+
+#[tokio::test]
+async fn an_event_is_replayed_only_by_someone_who_means_it() {
+    let running = run(None);
+    let ask = async |head: &str| {
+        let answer = running.request(head).await;
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.split(' ').nth(1).unwrap().to_owned(), body.to_owned())
+    };
+    let path = "/api/v1/replay?position=3";
+    assert_eq!(ask(&format!("GET {path} HTTP/1.1")).await.0, "405");
+    // What a page in a browser could send.
+    assert_eq!(ask(&format!("POST {path} HTTP/1.1")).await.0, "403");
+    let meant = "HTTP/1.1\r\nHookgate-Admin: 1";
+    assert_eq!(ask(&format!("POST /api/v1/replay {meant}")).await.0, "400");
+    let (status, body) = ask(&format!("POST {path} {meant}")).await;
+    assert_eq!(status, "409");
+    assert!(body.contains("waits for the broker"), "{body}");
+    let (status, body) = ask(&format!("POST {path}&set_aside {meant}")).await;
+    assert_eq!(status, "404");
+    assert!(body.contains("no event at position 3"), "{body}");
 }

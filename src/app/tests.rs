@@ -7,7 +7,9 @@ use jiff::Timestamp;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 
+use super::stores::{options, set_aside_options};
 use super::*;
+use crate::journal::Options;
 
 const CONFIG: &str = r#"
 [server]
@@ -49,7 +51,7 @@ async fn events_of_an_earlier_process_are_in_the_books_from_the_start() {
     fill(set_aside_options(&settings), 2).await;
     fill(options(&settings, &Metrics::new([])), 3).await;
 
-    let app = App::build(config(&dir)).unwrap();
+    let app = App::build(config(&dir), &Orders::default()).unwrap();
     (app.admin_state.refresh)();
     let page = app.metrics.render();
     for line in [
@@ -57,5 +59,19 @@ async fn events_of_an_earlier_process_are_in_the_books_from_the_start() {
         "hookgate_set_aside_stored 2",
     ] {
         assert!(page.lines().any(|one| one == line), "no {line} in\n{page}");
+    }
+}
+
+/// A part that dies of a defect closes what it has: here the journals' threads stand for all.
+#[tokio::test]
+async fn a_part_that_ends_ends_the_process_and_says_which() {
+    for (which, name) in [(0, "the journal"), (1, "the journal of events set aside")] {
+        let dir = tempfile::tempdir().unwrap();
+        let app = App::build(config(&dir), &Orders::default()).unwrap();
+        let journal = [app.journal(), app.stores.sidings.set_aside.clone()][which].clone();
+        let running = tokio::spawn(app.run(CancellationToken::new()));
+        journal.close().await;
+        let ended = tokio::time::timeout(Duration::from_secs(20), running).await;
+        assert_eq!(ended.unwrap().unwrap(), Err(Ended::Part(name)));
     }
 }

@@ -12,7 +12,6 @@ use std::io::Write;
 use bytes::Bytes;
 use http::{HeaderValue, Uri, header};
 use serde_json::Value;
-use tokio_util::sync::CancellationToken;
 
 use super::output::{lines, table};
 use super::{Done, Exit, Failure, block_on, find_source, load, talk};
@@ -21,6 +20,7 @@ use crate::client::{Answer, Client, Trust};
 use crate::clock::Now;
 use crate::config::Config;
 use crate::sample::{Recipe, Sample, make};
+use crate::shutdown::Orders;
 use crate::telemetry;
 use crate::watch::Watch;
 use setting::Setting;
@@ -48,8 +48,9 @@ async fn show(
     amqp_url: Option<&str>,
     out: &mut dyn Write,
 ) -> Done {
-    let app =
-        App::build(config).map_err(|error| Failure::new(Exit::CannotCreate, error.to_string()))?;
+    let orders = Orders::default();
+    let app = App::build(config, &orders)
+        .map_err(|error| Failure::new(Exit::CannotCreate, error.to_string()))?;
     let Some(address) = app.edge_addrs().first().copied() else {
         return Err(Failure::new(Exit::Failure, "the gateway listens nowhere"));
     };
@@ -63,8 +64,7 @@ async fn show(
     ));
     let watch = app.watch();
     let journal = app.journal();
-    let drain = CancellationToken::new();
-    let gateway = tokio::spawn(app.run(drain.clone()));
+    let gateway = tokio::spawn(app.run(orders.drain.clone()));
 
     let url = Uri::try_from(format!("https://{address}"))
         .map_err(|error| Failure::new(Exit::Failure, error.to_string()))?;
@@ -79,7 +79,7 @@ async fn show(
         (Ok(true), None) => consumer::from_journal(&journal, expected, out).await,
         _ => Ok(()),
     };
-    drain.cancel();
+    orders.drain.cancel();
     let ended = gateway.await;
     let as_expected = played?;
     consumed?;

@@ -16,7 +16,7 @@ use super::output::{lines, table};
 use super::{ConfigArg, Done, Exit, Failure, block_on, find_source, load, talk};
 use crate::client::{Answer, Client, Trust};
 use crate::clock::Now;
-use crate::config::{Server, Tls};
+use crate::config::Server;
 use crate::sample::{Recipe, Sample, make};
 use crate::secret::Secret;
 use crate::source::Source;
@@ -292,9 +292,10 @@ fn own_url(server: &Server) -> Result<Uri, Failure> {
         IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1]),
         ip => ip,
     };
-    let scheme = match &server.tls {
-        None => "http",
-        Some(Tls::Certificates(_) | Tls::SelfSigned) => "https",
+    let scheme = if server.tls.is_some() {
+        "https"
+    } else {
+        "http"
     };
     format!("{scheme}://{}/", SocketAddr::new(ip, listen.port()))
         .parse()

@@ -4,11 +4,11 @@ use std::io::Write;
 
 use bytes::{Bytes, BytesMut};
 use clap::Args;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http::{Method, StatusCode};
 use http_body_util::BodyExt as _;
 use serde_json::Value;
 
-use super::{ConfigArg, Done, Exit, Failure, block_on, find_source, load, talk};
+use super::{ConfigArg, Done, Exit, Failure, admin_headers, block_on, find_source, load, talk};
 use crate::client::{Client, Trust};
 use crate::config::Admin;
 use crate::telemetry;
@@ -49,15 +49,7 @@ async fn follow(admin: &Admin, args: &TailArgs, out: &mut dyn Write) -> Done {
     let mut client = Client::connect(&url, Trust::System)
         .await
         .map_err(|error| unavailable(error.to_string()))?;
-    let mut headers = HeaderMap::new();
-    if let Some(token) = &admin.token {
-        let bearer = [b"Bearer ", token.expose()].concat();
-        let mut value = HeaderValue::from_bytes(&bearer).map_err(|_odd| {
-            unavailable("admin.token has bytes that no header can hold".to_owned())
-        })?;
-        value.set_sensitive(true);
-        headers.insert(header::AUTHORIZATION, value);
-    }
+    let headers = admin_headers(admin)?;
     let path = if args.sources.is_empty() {
         "/api/v1/tail".to_owned()
     } else {

@@ -15,7 +15,7 @@ use crate::config::secrets::Listed;
 use crate::config::source::VERIFY_HELP;
 use crate::config::value::{Wrong, quote};
 use crate::config::{Limits, Summary};
-use crate::pipeline::decode::Format;
+use crate::pipeline::decode::{DuplicateKeys, Format};
 use crate::pipeline::expr::Expr;
 use crate::pipeline::handshake::Handshake;
 use crate::pipeline::limit::{PeerLimit, SourceLimit};
@@ -81,6 +81,7 @@ pub(crate) fn compile(
         "NAME"
     });
     let says_max_body = raw.max_body.is_some();
+    let own_verify = raw.verify.clone();
     let mut raw = merge(raw, presets, &reporter);
     if !says_max_body {
         // What a provider may send is no mistake of an operator who has less room.
@@ -91,6 +92,7 @@ pub(crate) fn compile(
     let source = Compiler {
         name,
         raw: &raw,
+        own_verify,
         secrets,
         has_verify,
         directory,
@@ -143,6 +145,8 @@ fn merge(raw: RawSource, presets: &mut Presets, reporter: &Reporter<'_>) -> RawS
 struct Compiler<'a> {
     name: Arc<str>,
     raw: &'a RawSource,
+    /// `verify` without what a provider says.
+    own_verify: Option<RawVerify>,
     secrets: Listed,
     has_verify: bool,
     directory: &'a Path,
@@ -192,6 +196,10 @@ impl Compiler<'_> {
                 .rate_limit
                 .map(|rate| SourceLimit::new(Arc::clone(&self.name), rate)),
             format,
+            duplicate_keys: match raw.duplicate_keys.as_deref() {
+                Some("allow") => DuplicateKeys::Allow,
+                _ => DuplicateKeys::Reject,
+            },
             event_id,
             event_type,
             schemas,

@@ -88,6 +88,7 @@ pub(crate) fn lay_over(user: RawSource, preset: &RawSource) -> RawSource {
         event_id: user.event_id.or(preset.event_id),
         event_type: user.event_type.or(preset.event_type),
         format: user.format.or(preset.format),
+        duplicate_keys: user.duplicate_keys.or(preset.duplicate_keys),
         schema: user.schema.or(preset.schema),
         on_invalid: user.on_invalid.or(preset.on_invalid),
         rate_limit: user.rate_limit.or(preset.rate_limit),
@@ -126,6 +127,7 @@ fn verify_over(user: Option<RawVerify>, preset: Option<RawVerify>) -> Option<Raw
 fn scheme_over(user: RawScheme, preset: RawScheme) -> RawScheme {
     let said = |user: Vec<String>, preset| if user.is_empty() { preset } else { user };
     RawScheme {
+        secrets: said(user.secrets, preset.secrets),
         algorithm: user.algorithm.or(preset.algorithm),
         signature: said(user.signature, preset.signature),
         prefix: user.prefix.or(preset.prefix),

@@ -29,6 +29,8 @@ pub struct RawSource {
     pub event_type: Option<Vec<String>>,
     /// `auto`, `json`, `form` or `raw`.
     pub format: Option<String>,
+    /// `reject` or `allow`.
+    pub duplicate_keys: Option<String>,
     /// A schema file, or a folder of them.
     pub schema: Option<String>,
     /// `reject` or `quarantine`.
@@ -78,6 +80,8 @@ pub enum RawVerify {
 /// One table under `verify`. The words are those of `gateway.toml`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RawScheme {
+    /// Labels of the source's secrets that count here; all of them when not said.
+    pub secrets: Vec<String>,
     /// `hmac-sha256` and so on.
     pub algorithm: Option<String>,
     /// Where the signature or the token stands; any of them.

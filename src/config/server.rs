@@ -46,14 +46,7 @@ pub(crate) fn read(table: &mut Table<'_>, vault: Vault<'_>) -> Server {
         .get("trusted_proxies")
         .map(|node| networks(&node))
         .unwrap_or_default();
-    if let Some(node) = table.get("proxy_protocol")
-        && node.text().is_some_and(|text| text != "off")
-    {
-        node.error(Wrong::new(
-            "`proxy_protocol` is not available yet",
-            "write proxy_protocol = \"off\", and let the load balancer send X-Forwarded-For",
-        ));
-    }
+    let proxy_protocol = proxy_protocol(table, &trusted_proxies);
     let tls = tls::read(table, vault);
     let limits = limits(table.section("limits"), vault);
     let listen = if listen.is_empty() {
@@ -65,9 +58,27 @@ pub(crate) fn read(table: &mut Table<'_>, vault: Vault<'_>) -> Server {
         listen,
         public_url,
         trusted_proxies,
+        proxy_protocol,
         tls,
         limits,
     }
+}
+
+/// Whether trusted proxies begin their connections with a PROXY header.
+fn proxy_protocol(table: &mut Table<'_>, trusted_proxies: &[IpNet]) -> bool {
+    let Some(node) = table.get("proxy_protocol") else {
+        return false;
+    };
+    let is_on = node
+        .choice(&[("off", false), ("v1v2", true)])
+        .unwrap_or_default();
+    if is_on && trusted_proxies.is_empty() {
+        node.error(Wrong::new(
+            "nobody is trusted to send a PROXY header",
+            "write the addresses of the load balancer: trusted_proxies = [\"10.0.0.5\"]",
+        ));
+    }
+    is_on
 }
 
 /// Reads `[admin]`. `server` is what is taken already.

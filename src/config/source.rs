@@ -51,6 +51,7 @@ pub(crate) fn read(table: &mut Table<'_>) -> RawSource {
         event_id: strings(table, "event_id"),
         event_type: strings(table, "event_type"),
         format: choice(table, "format", &["auto", "json", "form", "raw"]),
+        duplicate_keys: choice(table, "duplicate_keys", &["reject", "allow"]),
         schema: table.get("schema").and_then(|node| node.string()),
         on_invalid: choice(table, "on_invalid", &["reject", "quarantine"]),
         rate_limit: table.get("rate_limit").and_then(|node| rate(&node)),
@@ -122,6 +123,7 @@ fn scheme(mut table: Table<'_>) -> RawScheme {
         .and_then(|node| node.text())
         .map(str::to_owned);
     let scheme = RawScheme {
+        secrets: strings(&mut table, "secrets").unwrap_or_default(),
         algorithm,
         signature: strings(&mut table, "signature").unwrap_or_default(),
         prefix,

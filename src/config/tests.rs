@@ -55,6 +55,7 @@ impl Corpus {
             self.write(&format!("certs/{name}.pem"), &certificate.pem(), 0o644);
             self.write(&format!("certs/{name}.key"), &key.serialize_pem(), 0o600);
         };
+        self.make_authorities();
         pair("good", 2020, 2040);
         pair("other", 2020, 2040);
         pair("expired", 2020, 2021);
@@ -67,6 +68,44 @@ impl Corpus {
         );
         let key = fs::read_to_string(self.directory.path().join("certs/good.key")).unwrap();
         self.write("certs/open.key", &key, 0o644);
+    }
+
+    fn make_authorities(&self) {
+        let authority = |name: &str, from: i32, to: i32| {
+            let key = rcgen::KeyPair::generate().unwrap();
+            let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+            params.distinguished_name = rcgen::DistinguishedName::new();
+            params
+                .distinguished_name
+                .push(rcgen::DnType::CommonName, name);
+            params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+            params.not_before = rcgen::date_time_ymd(from, 1, 1);
+            params.not_after = rcgen::date_time_ymd(to, 1, 1);
+            let certificate = params.self_signed(&key).unwrap();
+            self.write(&format!("certs/{name}.pem"), &certificate.pem(), 0o644);
+            rcgen::Issuer::new(params, key)
+        };
+        let list = |name: &str, issuer: &rcgen::Issuer<'_, rcgen::KeyPair>, to: i32| {
+            let params = rcgen::CertificateRevocationListParams {
+                this_update: rcgen::date_time_ymd(2020, 1, 1),
+                next_update: rcgen::date_time_ymd(to, 1, 1),
+                crl_number: rcgen::SerialNumber::from(1),
+                issuing_distribution_point: None,
+                revoked_certs: Vec::new(),
+                key_identifier_method: rcgen::KeyIdMethod::Sha256,
+            };
+            let list = params.signed_by(issuer).unwrap();
+            self.write(&format!("certs/{name}.crl"), &list.pem().unwrap(), 0o644);
+        };
+        let partners = authority("partners", 2020, 2040);
+        let suppliers = authority("suppliers", 2020, 2040);
+        authority("past", 2020, 2021);
+        list("partners", &partners, 2040);
+        list("suppliers", &suppliers, 2040);
+        list("ended", &partners, 2021);
+        let read = |name: &str| fs::read_to_string(self.path(name)).unwrap();
+        let bundle = read("certs/partners.pem") + &read("certs/past.pem");
+        self.write("certs/bundle.pem", &bundle, 0o644);
     }
 
     pub(crate) fn write(&self, name: &str, text: &str, mode: u32) {
@@ -224,10 +263,14 @@ fn what_is_said_is_what_is_meant() {
     let corpus = Corpus::new("good");
     let loaded = corpus.load("kitchen-sink.toml").unwrap();
     let config = loaded.config;
-    let Some(Tls::Certificates(certificates)) = &config.server.tls else {
+    let tls = config.server.tls.as_ref().unwrap();
+    let Shown::Certificates(certificates) = &tls.shown else {
         panic!()
     };
     assert_eq!(certificates.len(), 2);
+    assert!(tls.clients.is_some());
+    assert_eq!(tls.unknown_name, UnknownName::Refuse);
+    assert!(config.server.proxy_protocol);
     assert_eq!(
         config.server.public_url.as_deref(),
         Some("https://hooks.example.com")

@@ -19,6 +19,8 @@ use crate::config::Limits;
 pub const AGE_MAX: Duration = Duration::from_secs(600);
 /// Spread of the ends of connections that began together.
 pub const AGE_JITTER: Duration = Duration::from_secs(60);
+/// Most requests on a connection, so that one that is busy moves as well.
+pub const REQUESTS_MAX: u64 = 10_000;
 /// A peer that takes no byte of an answer for so long will not take the rest either.
 pub const WRITE_STALL_MAX: Duration = Duration::from_secs(10);
 /// Bytes that may come without a request being completed, besides the bodies that are read: heads,
@@ -26,6 +28,10 @@ pub const WRITE_STALL_MAX: Duration = Duration::from_secs(10);
 pub const OVERHEAD_BYTES_MAX: u64 = 2 * 1024 * 1024;
 /// Framing that a body byte may cost. A chunk of one byte costs five more.
 pub const OVERHEAD_PER_BODY_BYTE: u64 = 8;
+/// HTTP/2 frames that may come without a request being completed, besides those of bodies. A
+/// hundred heads, and a window update or two for each answer, are far below it; h2 itself answers
+/// pings, settings and priorities for ever.
+pub const FRAMES_MAX: u64 = 1_000;
 /// The HTTP/2 preface and the header of the frame that must follow it (RFC 9113, section 3.4).
 const PREFACE_BYTES: u64 = 24 + 9;
 
@@ -76,13 +82,25 @@ struct State {
     bytes: u64,
     /// When the head that is now coming began; `None` between requests and inside of one.
     head: Option<Instant>,
+    /// Which one it is, over HTTP/2.
+    head_number: u64,
     in_flight: usize,
+    /// Requests that were begun.
+    begun: u64,
+    /// Whether an answer is being made or is on its way out. What HTTP/1 writes without it is
+    /// hyper's own refusal of a head.
+    answering: bool,
+    /// The status of such a refusal, which was not sent.
+    refusal: Option<u16>,
     /// When a request last began or ended.
     progress: Instant,
     /// Bytes since a request was last completed.
     unpaid: u64,
     /// Body bytes of them that somebody read.
     body: u64,
+    /// HTTP/2 frames when a request was last completed, and now; those of bodies do not count.
+    frames_paid: u64,
+    frames: u64,
     /// Whether something that was sent was not read: the rest of a body.
     unread: bool,
     /// Since when the peer has taken nothing.
@@ -113,10 +131,16 @@ impl Activity {
             bytes: 0,
             // The first head is due from the beginning, and so is the preface.
             head: Some(now),
+            head_number: 0,
             in_flight: 0,
+            begun: 0,
+            answering: false,
+            refusal: None,
             progress: now,
             unpaid: 0,
             body: 0,
+            frames_paid: 0,
+            frames: 0,
             unread: false,
             write_blocked: None,
             closing: None,
@@ -147,11 +171,31 @@ impl Activity {
             Protocol::Http1 if state.in_flight == 0 => {
                 state.head.get_or_insert(now);
             }
-            Protocol::Http2 if state.bytes >= PREFACE_BYTES => state.head = None,
             Protocol::Http1 | Protocol::Http2 => {}
         }
         let room = OVERHEAD_BYTES_MAX + state.body.saturating_mul(OVERHEAD_PER_BODY_BYTE);
         if state.unpaid > room {
+            return Err(Flood);
+        }
+        Ok(())
+    }
+
+    /// What of HTTP/2 has come so far: so many frames, and the number of the head that is
+    /// on its way.
+    ///
+    /// # Errors
+    ///
+    /// Too many of them, without a request.
+    pub fn framed(&self, frames: u64, owed_head: Option<u64>, now: Instant) -> Result<(), Flood> {
+        let mut state = self.lock();
+        match owed_head {
+            Some(number) if state.head.is_some() && state.head_number == number => {}
+            Some(number) => (state.head, state.head_number) = (Some(now), number),
+            None if state.bytes >= PREFACE_BYTES => state.head = None,
+            None => {}
+        }
+        state.frames = frames;
+        if frames.saturating_sub(state.frames_paid) > FRAMES_MAX {
             return Err(Flood);
         }
         Ok(())
@@ -168,7 +212,11 @@ impl Activity {
     pub fn begin(&self, now: Instant) {
         let mut state = self.lock();
         state.in_flight += 1;
-        state.head = None;
+        state.begun += 1;
+        state.answering = true;
+        if self.protocol == Protocol::Http1 {
+            state.head = None;
+        }
         state.progress = now;
     }
 
@@ -180,11 +228,35 @@ impl Activity {
         state.progress = now;
         state.unpaid = 0;
         state.body = 0;
+        state.frames_paid = state.frames;
     }
 
     /// Whether a body was left unread.
     pub fn left_unread(&self) -> bool {
         self.lock().unread
+    }
+
+    /// Everything that was written is on its way.
+    pub fn flushed(&self) {
+        let mut state = self.lock();
+        if state.in_flight == 0 {
+            state.answering = false;
+        }
+    }
+
+    /// Whether what is written now is no answer to a request.
+    pub fn unasked(&self) -> bool {
+        self.protocol == Protocol::Http1 && !self.lock().answering
+    }
+
+    /// hyper refused a head with this status, and it was not sent.
+    pub fn refused(&self, status: u16) {
+        self.lock().refusal = Some(status);
+    }
+
+    /// The status of a refusal that was not sent.
+    pub fn refusal(&self) -> Option<u16> {
+        self.lock().refusal
     }
 
     /// The peer does not take what is written to it.
@@ -212,11 +284,18 @@ impl Activity {
         let patience = &self.patience;
         let mut until = match state.closing {
             Some(since) => due(since + patience.closing, now, Ending::Now("does not close"))?,
+            None if state.begun >= REQUESTS_MAX => {
+                return Err(Ending::Gracefully("has had enough"));
+            }
             None => due(state.born + patience.age, now, Ending::Gracefully("old"))?,
         };
         if let Some(since) = state.write_blocked {
             let stalled = Ending::Now("does not read");
             until = until.min(due(since + WRITE_STALL_MAX, now, stalled)?);
+        }
+        if let Some(began) = state.head {
+            let slow = Ending::Now("head too slow");
+            until = until.min(due(began + patience.header, now, slow)?);
         }
         if state.in_flight > 0 {
             let stuck = Ending::Now("does not get on");
@@ -224,10 +303,7 @@ impl Activity {
             // Requests end without asking here. Looking again within `idle` is early enough for
             // the idle time that begins then.
             until = until.min(now + patience.idle);
-        } else if let Some(began) = state.head {
-            let slow = Ending::Now("head too slow");
-            until = until.min(due(began + patience.header, now, slow)?);
-        } else if state.closing.is_none() {
+        } else if state.head.is_none() && state.closing.is_none() {
             let idle = Ending::Gracefully("idle");
             until = until.min(due(state.progress + patience.idle, now, idle)?);
         }
@@ -240,9 +316,9 @@ impl Activity {
     }
 }
 
-/// More bytes than any request needs, and none was completed.
+/// More bytes or frames than any request needs, and none was completed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("too many bytes without a request")]
+#[error("too much without a request")]
 pub struct Flood;
 
 fn due(deadline: Instant, now: Instant, ending: Ending) -> Result<Instant, Ending> {

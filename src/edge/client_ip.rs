@@ -12,7 +12,7 @@ use http::header::{FORWARDED, HeaderName};
 use ipnet::IpNet;
 
 /// An address that nobody has.
-const NOBODY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+pub(crate) const NOBODY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 

@@ -14,7 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -24,9 +24,13 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tokio_util::task::TaskTracker;
 
+use crate::clock::Now;
 use crate::edge::activity::{Activity, Ending, Patience, Protocol};
+use crate::edge::client_certificate::ClientCertificate;
 use crate::edge::linger::{farewell, read_out};
+use crate::edge::reply::{self, Afterwards, reply};
 use crate::edge::watched::{Exchange, ReplyBody, RequestBody, Watched};
+use crate::reject::Reject;
 
 /// Longest head, in bytes; beyond it hyper answers 431.
 pub const HEAD_BYTES_MAX: usize = 16 * 1024;
@@ -56,10 +60,15 @@ const PING_EVERY: Duration = Duration::from_secs(20);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The other end of a connection.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Peer {
-    /// The socket's address.
+    /// The socket's address, or whom a PROXY header named in its place.
     pub address: SocketAddr,
+    /// Whether it may speak for others in `Forwarded` and `X-Forwarded-For`, if its address is
+    /// that of a trusted proxy.
+    pub may_forward: bool,
+    /// The certificate that it has shown and that was verified.
+    pub certificate: Option<Arc<ClientCertificate>>,
 }
 
 /// Answers requests. The gateway is one; tests have others.
@@ -70,6 +79,11 @@ pub trait Handler: Clone + Send + Sync + Unpin + 'static {
         request: Request<RequestBody>,
         peer: Peer,
     ) -> impl Future<Output = Response<Full<Bytes>>> + Send + 'static;
+
+    /// Answers what could not be read as a request, and closes.
+    fn refuse(&self, reject: Reject, _peer: Peer) -> Response<Full<Bytes>> {
+        reply(&Err(reject), "", Afterwards::Close)
+    }
 }
 
 /// What connections share.
@@ -91,9 +105,10 @@ where
 {
     let activity = Arc::new(Activity::new(protocol, terms.patience, Instant::now()));
     let io = TokioIo::new(Watched::new(stream, Arc::clone(&activity)));
+    let address = peer.address;
     let service = Service {
-        handler,
-        peer,
+        handler: handler.clone(),
+        peer: peer.clone(),
         activity: Arc::clone(&activity),
         tasks: terms.tasks.clone(),
     };
@@ -105,7 +120,11 @@ where
             if let End::ByHttp(result) = &end {
                 let unread = result.is_err() || activity.left_unread();
                 let stream = connection.into_parts().io.into_inner().into_inner();
-                farewell(stream, unread).await;
+                let last_words = activity.refusal().map(|status| {
+                    let answer = handler.refuse(unreadable(status), peer);
+                    reply::last_words(answer, Now::read().wall)
+                });
+                farewell(stream, &last_words.unwrap_or_default(), unread).await;
             }
             end
         }
@@ -116,11 +135,20 @@ where
         }
     };
     match end {
-        End::ByHttp(Ok(())) => tracing::trace!(peer = %peer.address, "connection ended"),
+        End::ByHttp(Ok(())) => tracing::trace!(peer = %address, "connection ended"),
         End::ByHttp(Err(error)) => {
-            tracing::debug!(peer = %peer.address, %error, "connection broke");
+            tracing::debug!(peer = %address, %error, "connection broke");
         }
-        End::ByUs(why) => tracing::debug!(peer = %peer.address, why, "connection cut"),
+        End::ByUs(why) => tracing::debug!(peer = %address, why, "connection cut"),
+    }
+}
+
+/// What hyper meant when it refused a head.
+fn unreadable(status: u16) -> Reject {
+    if status == StatusCode::BAD_REQUEST {
+        Reject::HeadMalformed
+    } else {
+        Reject::HeadTooLarge
     }
 }
 
@@ -228,7 +256,7 @@ impl<H: Handler> hyper::service::Service<Request<Incoming>> for Service<H> {
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let exchange = Exchange::begin(&self.activity);
         let request = request.map(|body| RequestBody::new(body, Arc::clone(&exchange)));
-        let answer = self.handler.clone().handle(request, self.peer);
+        let answer = self.handler.clone().handle(request, self.peer.clone());
         let tasks = self.tasks.clone();
         Box::pin(async move {
             let answer = answer.await;

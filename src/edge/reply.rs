@@ -6,12 +6,15 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use http::header::{
     ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE,
     X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full};
+use jiff::Timestamp;
+use jiff::fmt::rfc2822;
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -98,6 +101,30 @@ pub fn reply(
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
+}
+
+/// An answer as HTTP/1.1 bytes, the connection's last: for a request that is none, so that hyper
+/// has nobody to ask for an answer. `now` goes into `Date` (RFC 9110, section 6.6.1).
+pub fn last_words(response: Response<Full<Bytes>>, now: Timestamp) -> Vec<u8> {
+    let (head, mut body) = response.into_parts();
+    // All of it is there, so nobody has to wait for it.
+    let frame = body.frame().now_or_never().flatten();
+    let body = frame.and_then(|frame| frame.ok()?.into_data().ok());
+    let body = body.unwrap_or_default();
+    let mut bytes = format!("HTTP/1.1 {}\r\n", head.status).into_bytes();
+    for (name, value) in &head.headers {
+        bytes.extend_from_slice(name.as_str().as_bytes());
+        bytes.extend_from_slice(b": ");
+        bytes.extend_from_slice(value.as_bytes());
+        bytes.extend_from_slice(b"\r\n");
+    }
+    bytes.extend_from_slice(format!("content-length: {}\r\n", body.len()).as_bytes());
+    if let Ok(date) = rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&now) {
+        bytes.extend_from_slice(format!("date: {date}\r\n").as_bytes());
+    }
+    bytes.extend_from_slice(b"\r\n");
+    bytes.extend_from_slice(&body);
+    bytes
 }
 
 // === when all is well ===
@@ -188,12 +215,15 @@ fn explain(reject: &Reject, headers: &mut HeaderMap) {
         Reject::NoSuchPath
         | Reject::AddressNotAllowed
         | Reject::Ambiguous(_)
+        | Reject::HeadMalformed
+        | Reject::HeadTooLarge
         | Reject::BodyTooLarge(_)
         | Reject::BodyTooSlow
         | Reject::BodyBroken
         | Reject::UnsupportedType
         | Reject::UnsupportedCoding
         | Reject::Malformed(_)
+        | Reject::DuplicateKey(_)
         | Reject::SchemaViolated(_)
         | Reject::JournalFull
         | Reject::JournalFailed
@@ -249,6 +279,8 @@ fn title(reject: &Reject) -> &'static str {
         Reject::MethodNotAllowed(_) => "Method not allowed",
         Reject::AddressNotAllowed => "Address not allowed",
         Reject::Ambiguous(_) => "Ambiguous request",
+        Reject::HeadMalformed => "Malformed head",
+        Reject::HeadTooLarge => "Head too large",
         Reject::Unverified(_) => "Sender not verified",
         Reject::BodyTooLarge(_) => "Body too large",
         Reject::BodyTooSlow => "Body too slow",
@@ -256,6 +288,7 @@ fn title(reject: &Reject) -> &'static str {
         Reject::UnsupportedType => "Content type not taken",
         Reject::UnsupportedCoding => "Content coding not taken",
         Reject::Malformed(_) => "Malformed body",
+        Reject::DuplicateKey(_) => "Ambiguous body",
         Reject::SchemaViolated(_) => "Schema violated",
         Reject::PeerLimited(_) => "Too many requests from this address",
         Reject::SourceLimited(_) => "Quota exceeded",

@@ -1,12 +1,14 @@
 //! One request: from hyper's types into the pipeline and back, and into the books exactly once.
 
 use std::future::Future;
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
+use http::header::EXPECT;
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use http_body_util::Full;
@@ -17,9 +19,12 @@ use tracing::Level;
 use uuid::{NoContext, Uuid};
 
 use crate::clock::Now;
-use crate::edge::client_ip::client_ip;
+use crate::edge::activity::Protocol;
+use crate::edge::client_certificate::ClientCertificate;
+use crate::edge::client_ip::{NOBODY, client_ip};
 use crate::edge::connection::{Handler, Peer};
 use crate::edge::gate;
+use crate::edge::linger::skip;
 use crate::edge::reply::{Afterwards, X_REQUEST_ID, reply};
 use crate::edge::watched::{Exchange, RequestBody};
 use crate::metrics::{Metrics, observe};
@@ -92,11 +97,13 @@ struct Shared<D> {
 struct Entry {
     now: Now,
     request_id: Arc<str>,
-    client_ip: std::net::IpAddr,
-    method: Method,
-    path: String,
+    client_ip: IpAddr,
+    certificate: Option<Arc<ClientCertificate>>,
+    /// This and what follows is absent where there was no head to be read.
+    method: Option<Method>,
+    path: Option<String>,
     version: Version,
-    exchange: Arc<Exchange>,
+    exchange: Option<Arc<Exchange>>,
 }
 
 impl<D: Decide> Gateway<D> {
@@ -126,48 +133,108 @@ impl<D> Clone for Gateway<D> {
 
 impl<D: Decide> Handler for Gateway<D> {
     /// A sender that hangs up makes hyper drop this future. What has begun goes on in its own
-    /// task, so that an event is stored or not, and counted, whoever is still there to be told.
+    /// task, so that an event is stored or not, and counted, whoever is still there to be told;
+    /// and so that a panic costs this request, and not its connection with all the others on it.
     async fn handle(self, request: Request<RequestBody>, peer: Peer) -> Response<Full<Bytes>> {
         let shared = self.0;
-        let (head, body) = request.into_parts();
-        let entry = shared.entry(&head, &body, peer);
-        if let Err(reject) = shared.may_enter(&head) {
-            return shared.settle(&entry, &Account::default(), &Err(reject));
-        }
-        let arrival = Arrival {
-            head: entry.head(head),
-            body,
-        };
-        let (version, request_id) = (entry.version, Arc::clone(&entry.request_id));
+        let version = request.version();
+        let ticket = Ticket::new(&shared);
         let tasks = shared.tasks.clone();
         let task = tasks.spawn(async move {
+            let (head, body) = request.into_parts();
+            let entry = shared.entry(&head, &body, peer);
             let mut account = Account::default();
+            if let Err(reject) = shared.may_enter(&head) {
+                return shared.settle(&entry, &account, &Err(reject), ticket);
+            }
+            let arrival = Arrival {
+                head: entry.head(head),
+                body,
+            };
+            let skippable = skippable(&arrival);
             let decision = shared.decide(arrival, entry.now, &mut account).await;
-            shared.settle(&entry, &account, &decision)
+            if let Some(exchange) = skippable {
+                if ends_connection(&decision) {
+                    drop(exchange.rest());
+                } else {
+                    skip(&exchange).await;
+                }
+            }
+            shared.settle(&entry, &account, &decision, ticket)
         });
         match task.await {
             Ok(response) => response,
-            // Only settling itself can have panicked.
+            // The pipeline's panics are caught: this was one before it or after it.
             Err(_panicked) => {
-                let afterwards = afterwards(version, false);
-                reply(&Err(Reject::Defect), &request_id, afterwards)
+                let request_id = Uuid::new_v4().to_string();
+                reply(
+                    &Err(Reject::Defect),
+                    &request_id,
+                    afterwards(version, false),
+                )
             }
+        }
+    }
+
+    fn refuse(&self, reject: Reject, peer: Peer) -> Response<Full<Bytes>> {
+        let shared = &self.0;
+        let ticket = Ticket::new(shared);
+        let entry = entry_without_head(peer);
+        shared.settle(&entry, &Account::default(), &Err(reject), ticket)
+    }
+}
+
+/// A request's place in the books: in flight until it is dropped, and counted once. One that a
+/// panic of ours ended is counted as such.
+struct Ticket<D: Decide>(Option<Arc<Shared<D>>>);
+
+impl<D: Decide> Ticket<D> {
+    fn new(shared: &Arc<Shared<D>>) -> Self {
+        shared.metrics().edge.requests_in_flight.increment(1.0);
+        Self(Some(Arc::clone(shared)))
+    }
+
+    fn settle(mut self, account: &Account, decision: &Decision, duration: Duration) {
+        if let Some(shared) = self.0.take() {
+            shared.metrics().edge.requests_in_flight.decrement(1.0);
+            shared.count(account, decision, duration);
+        }
+    }
+}
+
+impl<D: Decide> Drop for Ticket<D> {
+    fn drop(&mut self) {
+        let Some(shared) = self.0.take() else {
+            return;
+        };
+        shared.metrics().edge.requests_in_flight.decrement(1.0);
+        if std::thread::panicking() {
+            shared.count(&Account::default(), &Err(Reject::Defect), Duration::ZERO);
         }
     }
 }
 
 impl<D: Decide> Shared<D> {
+    fn client_ip(&self, headers: &HeaderMap, peer: &Peer) -> IpAddr {
+        let address = peer.address.ip();
+        if peer.may_forward {
+            client_ip(address, headers, &self.trusted_proxies)
+        } else {
+            NOBODY
+        }
+    }
+
     fn entry(&self, head: &Parts, body: &RequestBody, peer: Peer) -> Entry {
         let now = Now::read();
-        self.metrics().edge.requests_in_flight.increment(1.0);
         Entry {
             now,
             request_id: request_id(&head.headers, now),
-            client_ip: client_ip(peer.address.ip(), &head.headers, &self.trusted_proxies),
-            method: head.method.clone(),
-            path: shortened(head.uri.path(), PATH_BYTES_MAX),
+            client_ip: self.client_ip(&head.headers, &peer),
+            certificate: peer.certificate,
+            method: Some(head.method.clone()),
+            path: Some(shortened(head.uri.path(), PATH_BYTES_MAX)),
             version: head.version,
-            exchange: Arc::clone(body.exchange()),
+            exchange: Some(Arc::clone(body.exchange())),
         }
     }
 
@@ -198,12 +265,15 @@ impl<D: Decide> Shared<D> {
         entry: &Entry,
         account: &Account,
         decision: &Decision,
+        ticket: Ticket<D>,
     ) -> Response<Full<Bytes>> {
-        let may_go_on = entry.exchange.body_ended() && !ends_connection(decision);
+        let exchange = entry.exchange.as_ref();
+        let may_go_on =
+            exchange.is_some_and(|exchange| exchange.body_ended()) && !ends_connection(decision);
         let afterwards = afterwards(entry.version, may_go_on);
         let response = reply(decision, &entry.request_id, afterwards);
         let duration = entry.now.mono.elapsed();
-        self.count(account, decision, duration);
+        ticket.settle(account, decision, duration);
         log(entry, account, decision, response.status(), duration);
         let status = response.status();
         self.watch
@@ -232,7 +302,6 @@ impl<D: Decide> Shared<D> {
         if let (Some(source), Some(key)) = (name, account.key.as_deref()) {
             metrics.secret_used(source, key);
         }
-        metrics.edge.requests_in_flight.decrement(1.0);
     }
 
     fn metrics(&self) -> &Metrics {
@@ -268,6 +337,32 @@ fn request_id(headers: &HeaderMap, now: Now) -> Arc<str> {
     let nanos = u32::try_from(now.wall.subsec_nanosecond()).unwrap_or_default();
     let id = Uuid::new_v7(uuid::Timestamp::from_unix(NoContext, seconds, nanos));
     Arc::from(id.to_string())
+}
+
+/// For a head that could not be read.
+fn entry_without_head(peer: Peer) -> Entry {
+    let now = Now::read();
+    Entry {
+        now,
+        request_id: request_id(&HeaderMap::new(), now),
+        client_ip: peer.address.ip(),
+        certificate: peer.certificate,
+        method: None,
+        path: None,
+        version: Version::HTTP_11,
+        exchange: None,
+    }
+}
+
+/// The exchange of a request whose body may be read over if nobody wants it: over HTTP/1, and only
+/// if the sender does not wait to be asked for it.
+fn skippable(arrival: &Arrival<RequestBody>) -> Option<Arc<Exchange>> {
+    let exchange = arrival.body.exchange();
+    if exchange.protocol() == Protocol::Http2 || arrival.head.headers.contains_key(EXPECT) {
+        return None;
+    }
+    exchange.keep_rest();
+    Some(Arc::clone(exchange))
 }
 
 /// After these the rest of what was sent cannot be trusted to be a request.
@@ -307,6 +402,12 @@ fn shortened(text: &str, bytes_max: usize) -> String {
 
 fn name(text: Option<&String>) -> Option<String> {
     text.map(|text| shortened(text, NAME_BYTES_MAX))
+}
+
+/// Whose certificate the client has shown.
+fn certificate(entry: &Entry) -> Option<String> {
+    let certificate = entry.certificate.as_ref()?;
+    Some(shortened(&certificate.subject, NAME_BYTES_MAX))
 }
 
 fn outcome(decision: &Decision) -> &'static str {
@@ -360,7 +461,8 @@ fn log(
                 bytes = account.body_bytes,
                 duration_ms = milliseconds(duration),
                 client_ip = %entry.client_ip,
-                method = entry.method.as_str(),
+                certificate = certificate(entry),
+                method = entry.method.as_ref().map(Method::as_str),
                 path = entry.path,
                 event_type = name(account.event_type.as_ref()),
                 event_id = name(account.event_id.as_ref()),
@@ -403,8 +505,10 @@ fn seen(
         event_type: name(account.event_type.as_ref()),
         key: account.key.clone(),
         client_ip: entry.client_ip,
-        method: shortened(entry.method.as_str(), NAME_BYTES_MAX),
-        path: entry.path.clone(),
+        method: entry.method.as_ref().map_or_else(String::new, |method| {
+            shortened(method.as_str(), NAME_BYTES_MAX)
+        }),
+        path: entry.path.clone().unwrap_or_default(),
         bytes: account.body_bytes,
         duration_ms: milliseconds(duration),
     }

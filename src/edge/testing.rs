@@ -42,6 +42,8 @@ pub(crate) fn limits() -> Limits {
 pub(crate) fn peer() -> Peer {
     Peer {
         address: SocketAddr::from(([192, 0, 2, 1], 4711)),
+        may_forward: true,
+        certificate: None,
     }
 }
 

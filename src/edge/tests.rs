@@ -1,20 +1,21 @@
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion, version};
 use tokio::io::AsyncWriteExt;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::*;
-use crate::config::{Certificate, Tls};
+use crate::config::Certificate;
 use crate::edge::connection::HEAD_BYTES_MAX;
 use crate::edge::testing::{
     ByHead, Length, Stuck, drain, get, h2_client, limits, read_to_end, read_until,
 };
-use crate::edge::tls::tests::{certificate, leaf, server};
+use crate::edge::tls::tests::{certificate, leaf, server, showing};
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n";
 /// Longer than anything here takes, unless it hangs.
@@ -23,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 struct Running {
     address: SocketAddr,
     metrics: Arc<Metrics>,
-    certificates: Option<Certificates>,
+    identity: Option<Identity>,
     places: Places,
     stop: CancellationToken,
     task: JoinHandle<()>,
@@ -31,16 +32,16 @@ struct Running {
 
 fn run<H: Handler>(server: &Server, handler: H) -> Running {
     let metrics = Metrics::new([]);
-    let edge = Edge::bind(server, Arc::clone(&metrics)).unwrap();
+    let edge = Edge::bind(server, Arc::clone(&metrics), Arc::default()).unwrap();
     let address = edge.local_addrs()[0];
-    let certificates = edge.certificates();
+    let identity = edge.front.tls.clone();
     let places = edge.front.places.clone();
     let stop = CancellationToken::new();
     let task = tokio::spawn(edge.run_with(handler, stop.clone()));
     Running {
         address,
         metrics,
-        certificates,
+        identity,
         places,
         stop,
         task,
@@ -82,7 +83,7 @@ async fn eventually(what: &str, is_so: impl Fn() -> bool) {
 }
 
 fn with_tls(certificates: Vec<Certificate>) -> Server {
-    server(Some(Tls::Certificates(certificates)), limits())
+    server(Some(showing(certificates)), limits())
 }
 
 fn client(
@@ -197,8 +198,8 @@ async fn the_certificate_is_chosen_by_sni_and_can_be_replaced_while_serving() {
         assert_eq!(chain, [leaf(shown).clone()]);
     }
     let new = certificate(&["one.example"]);
-    let certificates = running.certificates.clone().unwrap();
-    certificates.replace(&[certificate_copy(&new)]).unwrap();
+    let identity = running.identity.clone().unwrap();
+    identity.replace(&[certificate_copy(&new)], None).unwrap();
     assert!(
         running
             .tls(client(&one, &[], BOTH), "one.example")
@@ -234,7 +235,7 @@ async fn a_handshake_that_does_not_come_is_cut() {
         handshake_timeout: Duration::from_millis(50),
         ..limits()
     };
-    let tls = Some(Tls::Certificates(vec![certificate(&["h.example"])]));
+    let tls = Some(showing(vec![certificate(&["h.example"])]));
     let running = run(&server(tls, short), Length);
     // Nothing; the header of a record; half a ClientHello.
     for sent in [
@@ -260,7 +261,7 @@ async fn header_timeout_begins_after_the_handshake() {
         ..limits()
     };
     let shown = certificate(&["h.example"]);
-    let tls = Some(Tls::Certificates(vec![certificate_copy(&shown)]));
+    let tls = Some(showing(vec![certificate_copy(&shown)]));
     let running = run(&server(tls, short), Length);
     for alpn in [&b"http/1.1"[..], b"h2"] {
         let config = client(&shown, &[alpn], BOTH);
@@ -358,7 +359,7 @@ async fn a_crowd_of_half_open_and_broken_connections_leaves_nothing_behind() {
         ..limits()
     };
     let shown = certificate(&["h.example"]);
-    let tls = Some(Tls::Certificates(vec![certificate_copy(&shown)]));
+    let tls = Some(showing(vec![certificate_copy(&shown)]));
     let running = run(&server(tls, short), Length);
     let mut crowd = Vec::new();
     for index in 0..150usize {
@@ -386,10 +387,10 @@ async fn a_crowd_of_half_open_and_broken_connections_leaves_nothing_behind() {
 
 #[tokio::test]
 async fn an_address_in_use_is_said_before_anything_is_served() {
-    let first = Edge::bind(&server(None, limits()), Metrics::new([])).unwrap();
+    let first = Edge::bind(&server(None, limits()), Metrics::new([]), Arc::default()).unwrap();
     let mut second = server(None, limits());
     second.listen = first.local_addrs();
-    let error = Edge::bind(&second, Metrics::new([])).unwrap_err();
+    let error = Edge::bind(&second, Metrics::new([]), Arc::default()).unwrap_err();
     let said = error.to_string();
     let expected = format!("cannot listen on {}: ", second.listen[0]);
     assert!(said.starts_with(&expected), "{said}");
@@ -418,7 +419,7 @@ impl Handler for AtWork {
         request: http::Request<watched::RequestBody>,
         peer: Peer,
     ) -> http::Response<http_body_util::Full<bytes::Bytes>> {
-        use std::sync::atomic::Ordering::SeqCst;
+        use Ordering::SeqCst;
         self.0.fetch_add(1, SeqCst);
         Stuck.handle(request, peer).await
     }
@@ -440,7 +441,7 @@ async fn a_run_that_is_dropped_cuts_what_is_left() {
         .unwrap();
     let (mut sender, _connection) = h2_client(two).await;
     let two = tokio::spawn(sender.send_request(get("https://h.example/")));
-    let at_work = || handler.0.load(std::sync::atomic::Ordering::SeqCst);
+    let at_work = || handler.0.load(Ordering::SeqCst);
     eventually("both at work", || at_work() == 2).await;
     running.stop.cancel();
     running.task.abort();
@@ -459,4 +460,42 @@ async fn heads_at_the_limit_are_taken() {
     let head = format!("GET / HTTP/1.1\r\nHost: h\r\nX: {padding}\r\n\r\n");
     client.write_all(head.as_bytes()).await.unwrap();
     read_until(&mut client, "0 bytes").await;
+}
+
+// === defects ===
+
+/// Panics in the loop that accepts, when it is told to.
+struct Fragile(Arc<AtomicBool>);
+
+impl Clone for Fragile {
+    fn clone(&self) -> Self {
+        let breaks = self.0.load(Ordering::SeqCst);
+        assert!(!breaks, "as meant");
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl Handler for Fragile {
+    async fn handle(
+        self,
+        _request: http::Request<watched::RequestBody>,
+        _peer: Peer,
+    ) -> http::Response<http_body_util::Full<bytes::Bytes>> {
+        http::Response::default()
+    }
+}
+
+#[tokio::test]
+async fn an_address_that_nobody_serves_any_more_is_the_end_of_the_edge() {
+    let mut server = server(None, limits());
+    // The other one would go on alone, and connections are open on both.
+    server.listen.push(server.listen[0]);
+    let breaks = Arc::new(AtomicBool::new(false));
+    let running = run(&server, Fragile(Arc::clone(&breaks)));
+    let mut open = running.connect().await;
+    open.write_all(GET).await.unwrap();
+    read_until(&mut open, "200 OK").await;
+    breaks.store(true, Ordering::SeqCst);
+    let _last = running.connect().await;
+    running.ended().await;
 }

@@ -1,4 +1,6 @@
-//! TLS 1.2 and 1.3: which certificate for which name, and what is offered besides.
+//! TLS 1.2 and 1.3: which certificate for which name, and what is offered and asked for besides.
+
+pub(crate) mod reload;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -9,22 +11,39 @@ use aws_lc_rs::digest;
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
 use rustls::client::verify_server_name;
 use rustls::crypto::aws_lc_rs as provider;
-use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
+use rustls::server::{
+    ClientHello, NoServerSessionStorage, ParsedCertificate, ResolvesServerCert,
+    WebPkiClientVerifier,
+};
 use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, version};
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 
-use crate::config::{Certificate, Server, Tls};
+use crate::config::{Certificate, Clients, Server, Shown, Tls, UnknownName};
 
 /// What ALPN calls HTTP/2.
 pub const H2: &[u8] = b"h2";
 /// What ALPN calls HTTP/1.1.
 pub const HTTP_1_1: &[u8] = b"http/1.1";
 
-/// The certificates in use. Clones share them, so that new ones can be put in while serving;
-/// connections that are open keep theirs.
+/// What handshakes are made with. Clones share it, so that new certificates can be put in while
+/// serving; connections that are open keep theirs.
 #[derive(Clone)]
-pub struct Certificates(Arc<ArcSwap<Vec<Arc<CertifiedKey>>>>);
+pub struct Identity(Arc<Current>);
+
+struct Current {
+    config: ArcSwap<ServerConfig>,
+    /// Shown where there are no certificates from files.
+    self_signed: Option<Arc<CertifiedKey>>,
+    unknown_name: UnknownName,
+}
+
+/// The certificates that are shown.
+#[derive(Debug)]
+struct Names {
+    keys: Vec<Arc<CertifiedKey>>,
+    unknown_name: UnknownName,
+}
 
 /// Why TLS could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -40,79 +59,124 @@ pub enum TlsError {
     Rustls(#[from] rustls::Error),
 }
 
-/// Certificates and the configuration that shows them.
-///
-/// # Errors
-///
-/// See [`TlsError`].
-pub fn server_config(server: &Server, tls: &Tls) -> Result<(ServerConfig, Certificates), TlsError> {
-    let certificates = match tls {
-        Tls::Certificates(certificates) => Certificates::new(certificates)?,
-        Tls::SelfSigned => Certificates::of(vec![self_signed(server)?]),
-    };
-    // The process's default provider is a trap: it panics when two are linked.
-    let provider = Arc::new(provider::default_provider());
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&version::TLS13, &version::TLS12])?
-        .with_no_client_auth()
-        .with_cert_resolver(Arc::new(certificates.clone()));
-    config.alpn_protocols = vec![H2.to_vec(), HTTP_1_1.to_vec()];
-    // Tickets are encrypted under keys that rotate and never leave this process.
-    config.ticketer = provider::Ticketer::new()?;
-    // A request in early data could be replayed by whoever saw it.
-    config.max_early_data_size = 0;
-    Ok((config, certificates))
-}
+// === impl Identity ===
 
-// === impl Certificates ===
-
-impl Certificates {
-    fn new(certificates: &[Certificate]) -> Result<Self, TlsError> {
-        let this = Self::of(Vec::new());
-        this.replace(certificates)?;
-        Ok(this)
-    }
-
-    fn of(keys: Vec<Arc<CertifiedKey>>) -> Self {
-        Self(Arc::new(ArcSwap::from_pointee(keys)))
-    }
-
-    /// Shows these from the next handshake on. The first is also for names that no other has.
+impl Identity {
+    /// What the configuration says, with a self-signed certificate made for `server` if it says
+    /// that.
     ///
     /// # Errors
     ///
-    /// [`TlsError::NoCertificate`]; the old ones stay.
-    pub fn replace(&self, certificates: &[Certificate]) -> Result<(), TlsError> {
-        let keys: Vec<_> = certificates
-            .iter()
-            .map(|certificate| Arc::clone(&certificate.certified))
-            .collect();
-        if keys.is_empty() {
-            return Err(TlsError::NoCertificate);
-        }
-        self.0.store(Arc::new(keys));
+    /// See [`TlsError`].
+    pub fn new(server: &Server, tls: &Tls) -> Result<Self, TlsError> {
+        let (certificates, self_signed) = match &tls.shown {
+            Shown::Certificates(certificates) => (certificates.as_slice(), None),
+            Shown::SelfSigned => (&[][..], Some(self_signed(server)?)),
+        };
+        let names = Names::new(certificates, self_signed.as_ref(), tls.unknown_name)?;
+        Ok(Self(Arc::new(Current {
+            config: ArcSwap::from_pointee(server_config(names, tls.clients.as_ref())?),
+            self_signed,
+            unknown_name: tls.unknown_name,
+        })))
+    }
+
+    /// Takes these from the next handshake on: all of them, or none.
+    ///
+    /// # Errors
+    ///
+    /// See [`TlsError`]; the old ones stay.
+    pub fn replace(
+        &self,
+        certificates: &[Certificate],
+        clients: Option<&Clients>,
+    ) -> Result<(), TlsError> {
+        let current = &self.0;
+        let names = Names::new(
+            certificates,
+            current.self_signed.as_ref(),
+            current.unknown_name,
+        )?;
+        // A configuration of its own, with keys of its own for tickets: a session that began
+        // under the old one is not resumed under the new one.
+        let config = server_config(names, clients)?;
+        current.config.store(Arc::new(config));
         Ok(())
     }
 
-    fn find(&self, name: Option<&str>) -> Option<Arc<CertifiedKey>> {
-        let keys = self.0.load();
-        let name = name.and_then(|name| ServerName::try_from(name).ok());
-        let fitting = name.and_then(|name| keys.iter().find(|key| is_for(key, &name)));
-        fitting.or(keys.first()).map(Arc::clone)
+    /// For one handshake.
+    pub fn config(&self) -> Arc<ServerConfig> {
+        self.0.config.load_full()
     }
 }
 
-impl ResolvesServerCert for Certificates {
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Identity")
+            .field("self_signed", &self.0.self_signed.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+fn server_config(names: Names, clients: Option<&Clients>) -> Result<ServerConfig, TlsError> {
+    // The process's default provider is a trap: it panics when two are linked.
+    let provider = Arc::new(provider::default_provider());
+    let verifier = clients.map_or_else(WebPkiClientVerifier::no_client_auth, |clients| {
+        clients.verifier.to_rustls()
+    });
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&version::TLS13, &version::TLS12])?
+        .with_client_cert_verifier(verifier)
+        .with_cert_resolver(Arc::new(names));
+    config.alpn_protocols = vec![H2.to_vec(), HTTP_1_1.to_vec()];
+    if clients.is_some() {
+        // A resumed session is not verified again: a client whose certificate has been revoked, or
+        // has expired since, would come in by its ticket. So each connection shows it anew.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+    } else {
+        // Tickets are encrypted under keys that rotate and never leave this process.
+        config.ticketer = provider::Ticketer::new()?;
+    }
+    // Every cipher here is good; scanners mark down who lets the client choose.
+    config.ignore_client_order = true;
+    // A request in early data could be replayed by whoever saw it.
+    config.max_early_data_size = 0;
+    Ok(config)
+}
+
+// === impl Names ===
+
+impl Names {
+    /// The first certificate is also for names that no other has, unless those are refused.
+    fn new(
+        certificates: &[Certificate],
+        self_signed: Option<&Arc<CertifiedKey>>,
+        unknown_name: UnknownName,
+    ) -> Result<Self, TlsError> {
+        let certificates = certificates.iter().map(|it| &it.certified);
+        let keys: Vec<_> = certificates.chain(self_signed).map(Arc::clone).collect();
+        if keys.is_empty() {
+            return Err(TlsError::NoCertificate);
+        }
+        Ok(Self { keys, unknown_name })
+    }
+
+    fn find(&self, name: Option<&str>) -> Option<Arc<CertifiedKey>> {
+        let name = name.and_then(|name| ServerName::try_from(name).ok());
+        let fitting = name.and_then(|name| self.keys.iter().find(|key| is_for(key, &name)));
+        let fallback = match self.unknown_name {
+            UnknownName::First => self.keys.first(),
+            UnknownName::Refuse => None,
+        };
+        fitting.or(fallback).map(Arc::clone)
+    }
+}
+
+impl ResolvesServerCert for Names {
+    /// `None` ends the handshake with an alert.
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         self.find(hello.server_name())
-    }
-}
-
-impl fmt::Debug for Certificates {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Certificates")
-            .field("count", &self.0.load().len())
-            .finish()
     }
 }
 

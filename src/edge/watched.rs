@@ -1,4 +1,7 @@
 //! A stream that notes in [`Activity`] what passes through it, and a body that does.
+//!
+//! A head that hyper cannot read it answers by itself, with a bare status. Such an answer ends
+//! here, and `connection` gives one that has what every answer has.
 
 use std::io;
 use std::pin::Pin;
@@ -13,24 +16,42 @@ use hyper::body::Incoming;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-use crate::edge::activity::{Activity, Protocol};
+use crate::edge::activity::{Activity, Flood, Protocol};
+use crate::edge::frames::Frames;
 
 /// A stream under observation.
 #[derive(Debug)]
 pub struct Watched<S> {
     stream: S,
     activity: Arc<Activity>,
+    frames: Frames,
 }
 
 impl<S> Watched<S> {
     /// Observes a stream.
     pub fn new(stream: S, activity: Arc<Activity>) -> Self {
-        Self { stream, activity }
+        Self {
+            stream,
+            activity,
+            frames: Frames::default(),
+        }
     }
 
     /// Ends the observation.
     pub fn into_inner(self) -> S {
         self.stream
+    }
+
+    fn note(&mut self, bytes: &[u8]) -> Result<(), Flood> {
+        let now = Instant::now();
+        self.activity.read(bytes.len(), now)?;
+        if self.activity.protocol() == Protocol::Http2 {
+            let frames = &mut self.frames;
+            frames.read(bytes);
+            self.activity
+                .framed(frames.count(), frames.owed_head(), now)?;
+        }
+        Ok(())
     }
 
     fn wrote<T>(&self, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -50,13 +71,30 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let result = Pin::new(&mut self.stream).poll_read(context, buffer);
-        let bytes = buffer.filled().len().saturating_sub(before);
-        if bytes > 0 {
-            self.activity
-                .read(bytes, Instant::now())
-                .map_err(io::Error::other)?;
+        let bytes = buffer.filled().get(before..).unwrap_or_default();
+        if !bytes.is_empty() {
+            self.note(bytes).map_err(io::Error::other)?;
         }
         result
+    }
+}
+
+impl<S> Watched<S> {
+    /// Takes note of an answer that nobody here has given, and says whether it was one.
+    fn withheld(&self, bytes: &[u8]) -> bool {
+        let status = || {
+            let rest = bytes.strip_prefix(b"HTTP/1.")?;
+            let digits = std::str::from_utf8(rest.get(2..5)?).ok()?;
+            digits.parse().ok()
+        };
+        if !self.activity.unasked() {
+            return false;
+        }
+        let refusal = status();
+        if let Some(status) = refusal {
+            self.activity.refused(status);
+        }
+        refusal.is_some()
     }
 }
 
@@ -66,6 +104,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if self.withheld(bytes) {
+            return Poll::Ready(Ok(bytes.len()));
+        }
         let result = Pin::new(&mut self.stream).poll_write(context, bytes);
         self.wrote(result)
     }
@@ -75,6 +116,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if slices.first().is_some_and(|slice| self.withheld(slice)) {
+            return Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum()));
+        }
         let result = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
         self.wrote(result)
     }
@@ -85,6 +129,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let result = Pin::new(&mut self.stream).poll_flush(context);
+        if result.is_ready() {
+            self.activity.flushed();
+        }
         self.wrote(result)
     }
 
@@ -100,7 +147,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
 pub struct Exchange {
     activity: Arc<Activity>,
     body_ended: AtomicBool,
-    /// An HTTP/2 body that was dropped before its end.
+    /// Whether a body that is dropped before its end is left in `rest`.
+    keeps_rest: AtomicBool,
+    /// Such a body.
     rest: Mutex<Option<Incoming>>,
 }
 
@@ -111,8 +160,14 @@ impl Exchange {
         Arc::new(Self {
             activity: Arc::clone(activity),
             body_ended: AtomicBool::new(false),
+            keeps_rest: AtomicBool::new(activity.protocol() == Protocol::Http2),
             rest: Mutex::new(None),
         })
+    }
+
+    /// What it is spoken over.
+    pub fn protocol(&self) -> Protocol {
+        self.activity.protocol()
     }
 
     /// Whether the request's body was read to its end.
@@ -120,9 +175,16 @@ impl Exchange {
         self.body_ended.load(Ordering::Acquire)
     }
 
-    /// The body, if it was dropped before its end and its stream can still be read from. Left
-    /// here, it goes with the exchange. HTTP/1 has the end of its connection for that.
+    /// Keeps the rest of an HTTP/1 body too, for [`Exchange::rest`] to be asked once.
+    pub fn keep_rest(&self) {
+        self.keeps_rest.store(true, Ordering::Release);
+    }
+
+    /// The body, if it was dropped before its end and can still be read from. Left here, it goes
+    /// with the exchange. HTTP/1 has the end of its connection for that, unless told otherwise.
     pub fn rest(self: &Arc<Self>) -> Option<RequestBody> {
+        let http2 = self.protocol() == Protocol::Http2;
+        self.keeps_rest.store(http2, Ordering::Release);
         let incoming = self.lock_rest().take()?;
         Some(RequestBody::new(incoming, Arc::clone(self)))
     }
@@ -201,8 +263,8 @@ impl Body for RequestBody {
 
 impl Drop for RequestBody {
     fn drop(&mut self) {
-        let http2 = self.exchange.activity.protocol() == Protocol::Http2;
-        if http2 && !self.exchange.body_ended() {
+        let kept = self.exchange.keeps_rest.load(Ordering::Acquire);
+        if kept && !self.exchange.body_ended() {
             *self.exchange.lock_rest() = self.incoming.take();
         }
     }

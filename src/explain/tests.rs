@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use super::*;
 use crate::config::raw::{RawHandshake, RawReply, RawScheme, RawVerify};
 use crate::pipeline::arrival::BodyBounds;
-use crate::pipeline::decode::Format;
+use crate::pipeline::decode::{DuplicateKeys, Format};
 use crate::pipeline::expr::Expr;
 use crate::pipeline::handshake::Handshake;
 use crate::pipeline::routing::RoutingKey;
@@ -82,6 +82,7 @@ fn source_with(scheme: RawScheme, secret: &str) -> Source {
         enforce: true,
         limit: None,
         format: Format::Auto,
+        duplicate_keys: DuplicateKeys::Reject,
         event_id: Vec::new(),
         event_type: vec![Expr::parse("json:/type").unwrap()],
         schemas: None,

@@ -1,7 +1,7 @@
 //! What the writer does besides writing: it makes room, stores the cursor, deletes what has
 //! outlived its time, and finds out whether a full disk has room again.
 
-use std::sync::Arc;
+use std::io;
 
 use tokio::time::Instant;
 
@@ -30,6 +30,16 @@ impl Writer {
         };
         let used = self.closed_bytes + self.active.tail;
         used.saturating_add(header).saturating_add(bytes) <= self.bytes_max
+    }
+
+    /// How much of the disk records may still take: what is free, less what is reserved. All, if
+    /// the system does not say.
+    pub(super) fn free_bytes(&self) -> u64 {
+        let reserved = self
+            .segment_bytes
+            .saturating_mul(self.shared.tuning.reserve_segments);
+        let free = self.shared.disk.free_bytes(&self.shared.dir);
+        free.map_or(u64::MAX, |free| free.saturating_sub(reserved))
     }
 
     fn can_ever_hold(&self, bytes: u64) -> bool {
@@ -95,7 +105,7 @@ impl Writer {
     // === Chores ===
 
     pub(super) fn do_chores(&mut self, now: Instant) {
-        if self.shared.lock().failed.is_some() {
+        if self.shared.handover.failed().is_some() {
             self.chores.tidy_due = now + self.shared.tuning.tidy_every;
             return;
         }
@@ -138,13 +148,13 @@ impl Writer {
 
     /// At the end the name counts too: there is no later crash to blame for duplicates.
     pub(super) fn store_cursor_last(&self) {
-        let (confirmed, durable, failed) = {
-            let state = self.shared.lock();
-            (state.cursor, state.end, state.failed.is_some())
-        };
-        if failed {
+        if self.shared.handover.failed().is_some() {
             return;
         }
+        let (confirmed, durable) = {
+            let state = self.shared.lock();
+            (state.cursor, state.end)
+        };
         let cursor = Cursor {
             log_id: self.shared.log_id,
             confirmed,
@@ -172,15 +182,8 @@ impl Writer {
     /// no record comes that could try.
     fn retry(&mut self, now: Instant) -> Result<(), Trouble> {
         self.chores.retry_due = Some(now + self.shared.tuning.retry_every);
-        let disk = Arc::clone(&self.shared.disk);
-        let path = self.shared.dir.join(PROBE);
-        let bytes = self.shared.tuning.probe_bytes;
-        let probe = || {
-            let file = disk.create(&path)?;
-            let written = write_zeros(&*file, 0, bytes);
-            disk.remove(&path).and(written)
-        };
-        while let Err(error) = probe() {
+        while let Err(error) = self.probe() {
+            let path = self.shared.dir.join(PROBE);
             let trouble = self.trouble(&path, "write", &error);
             if !matches!(trouble, Trouble::Full) || !self.delete_oldest()? {
                 return Err(trouble);
@@ -189,6 +192,18 @@ impl Writer {
         self.chores.retry_due = None;
         self.shared.lock().full = self.chores.refused_bytes.is_some();
         Ok(())
+    }
+
+    /// Whether an ordinary write finds room.
+    fn probe(&self) -> io::Result<()> {
+        let bytes = self.shared.tuning.probe_bytes;
+        if self.free_bytes() < bytes {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        let (disk, path) = (&self.shared.disk, self.shared.dir.join(PROBE));
+        let file = disk.create(&path)?;
+        let written = write_zeros(&*file, 0, bytes);
+        disk.remove(&path).and(written)
     }
 
     fn delete_outlived(&mut self) -> Result<(), Trouble> {

@@ -7,6 +7,7 @@ use std::io;
 use std::path::Path;
 
 use super::disk::Disk;
+use super::frame::POSITION_MAX;
 
 /// What the file says. The layout is drawn in [`crate::journal`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,10 +82,11 @@ impl Cursor {
         let (log_id, rest) = rest.split_first_chunk()?;
         let (confirmed, rest) = rest.split_first_chunk()?;
         let (durable, _) = rest.split_first_chunk()?;
-        Some(Self {
+        let cursor = Self {
             log_id: *log_id,
             confirmed: u64::from_le_bytes(*confirmed),
             durable: u64::from_le_bytes(*durable),
-        })
+        };
+        (cursor.confirmed <= POSITION_MAX && cursor.durable <= POSITION_MAX).then_some(cursor)
     }
 }

@@ -32,6 +32,8 @@ pub(super) trait Disk: Send + Sync + std::fmt::Debug {
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         self.open_dir(path)?.sync()
     }
+    /// How much this process may still write to the file system that a directory is on.
+    fn free_bytes(&self, path: &Path) -> io::Result<u64>;
     /// Locks a file for this process, until the guard is dropped; `None` if another has it.
     fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn Guard>>>;
 }
@@ -124,6 +126,11 @@ impl Disk for RealDisk {
 
     fn open_dir(&self, path: &Path) -> io::Result<Box<dyn Directory>> {
         Ok(Box::new(File::open(path)?))
+    }
+
+    fn free_bytes(&self, path: &Path) -> io::Result<u64> {
+        let system = rustix::fs::statvfs(path)?;
+        Ok(system.f_bavail.saturating_mul(system.f_frsize))
     }
 
     fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn Guard>>> {

@@ -3,6 +3,7 @@
 //! segment may end in a write that is under way, which looks like a torn tail.
 
 use std::io;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use jiff::Timestamp;
 use super::disk::{Disk, RealDisk};
 use super::recovery::{self, Condition, Survey};
 use super::segment::{self, HEADER_BYTES, Header, Scanner};
-use super::shared::Tuning;
+use super::shared::{self, Tuning};
 use super::{OpenError, Position, Record};
 
 /// What a directory holds.
@@ -23,6 +24,8 @@ pub struct Contents {
     pub cursor: Option<Position>,
     /// One past the last record.
     pub end: Position,
+    /// Records that are not confirmed, as far as the cursor says.
+    pub waiting: u64,
     /// Oldest first.
     pub segments: Vec<SegmentContents>,
 }
@@ -73,7 +76,10 @@ impl Contents {
     /// When the disk does not let us read, or a segment is of a later format version. Damage is
     /// no error here but [`Health`].
     pub fn verify(dir: &Path) -> Result<Self, OpenError> {
-        let survey = recovery::survey(&RealDisk, dir, Tuning::default().mark_bytes)?;
+        let mark_bytes = Tuning::default().mark_bytes;
+        let survey = recovery::survey(&RealDisk, dir, mark_bytes, &mut |_| {
+            ControlFlow::Continue(())
+        })?;
         Ok(Self::new(&survey))
     }
 
@@ -109,10 +115,13 @@ impl Contents {
                 Condition::Damaged { offset, what } => Health::Damaged { offset, what },
             },
         });
+        let cursor = survey.cursor.map(|cursor| cursor.confirmed);
+        let gaps = recovery::gaps(&survey.segments, end);
         Self {
             first: Position(first),
-            cursor: survey.cursor.map(|cursor| Position(cursor.confirmed)),
+            cursor: cursor.map(Position),
             end: Position(end),
+            waiting: shared::waiting(cursor.unwrap_or(first).max(first), end, &gaps),
             segments: segments.collect(),
         }
     }

@@ -15,13 +15,14 @@
 //! it that verifies takes its place.
 
 use std::io;
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::OpenError;
 use super::cursor::Cursor;
 use super::disk::{Disk, DiskFile};
+use super::frame::Frame;
 use super::segment::{self, BadHeader, Draft, HEADER_BYTES, Header, Scanner};
 use super::shared::Segment;
 
@@ -124,6 +125,22 @@ pub(super) struct Recovered {
     pub(super) report: Recovery,
 }
 
+/// Shown every record that verifies, in order, and may end the survey.
+pub(super) type Witness<'a> = dyn FnMut(&Frame<'_>) -> ControlFlow<()> + 'a;
+
+/// Why a segment was not surveyed to its end.
+enum Halt {
+    Io(io::Error),
+    /// The witness has seen enough.
+    Stopped,
+}
+
+impl From<io::Error> for Halt {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
 const DAMAGED_DIR: &str = "damaged";
 /// How often one segment can be set aside before somebody has to tidy up.
 const DAMAGED_NAMES_MAX: u32 = 1000;
@@ -134,9 +151,14 @@ const DAMAGED_NAMES_MAX: u32 = 1000;
 ///
 /// # Errors
 ///
-/// When the disk does not let us read, which is no damage; and when a segment is of a later
-/// format version.
-pub(super) fn survey(disk: &dyn Disk, dir: &Path, mark_bytes: u64) -> Result<Survey, OpenError> {
+/// When the disk does not let us read, which is no damage; when a segment is of a later format
+/// version; and when the witness ends it.
+pub(super) fn survey(
+    disk: &dyn Disk,
+    dir: &Path,
+    mark_bytes: u64,
+    witness: &mut Witness<'_>,
+) -> Result<Survey, OpenError> {
     let sequences = segment::list(disk, dir).map_err(|error| io_at(dir, error))?;
     let mut headers = Vec::new();
     for sequence in sequences {
@@ -177,9 +199,11 @@ pub(super) fn survey(disk: &dyn Disk, dir: &Path, mark_bytes: u64) -> Result<Sur
             is_last: Some(sequence) == last,
             mark_bytes,
         };
-        let surveyed = look
-            .at(path.clone(), file)
-            .map_err(|error| io_at(&path, error))?;
+        let surveyed = match look.at(path.clone(), file, witness) {
+            Ok(surveyed) => surveyed,
+            Err(Halt::Io(error)) => return Err(io_at(&path, error)),
+            Err(Halt::Stopped) => return Err(OpenError::Stopped),
+        };
         if let Some(before) = segments.last_mut() {
             before.check_end(&surveyed.header);
         }
@@ -215,7 +239,12 @@ struct Look {
 }
 
 impl Look {
-    fn at(&self, path: PathBuf, file: Arc<dyn DiskFile>) -> io::Result<Surveyed> {
+    fn at(
+        &self,
+        path: PathBuf,
+        file: Arc<dyn DiskFile>,
+        witness: &mut Witness<'_>,
+    ) -> Result<Surveyed, Halt> {
         let header = self.header.unwrap_or(Header {
             sequence: self.sequence,
             first: self.floor,
@@ -236,7 +265,7 @@ impl Look {
             last_write: HEADER_BYTES,
             condition: Condition::Whole,
         };
-        found.take_run(&mut scanner, self.mark_bytes)?;
+        found.take_run(&mut scanner, self.mark_bytes, witness)?;
         // The first bad bytes, what came before them, and what the records after them know.
         let offset = scanner.offset();
         let end = found.index.end;
@@ -244,7 +273,7 @@ impl Look {
         let clean = scanner.only_zeros_follow()?;
         if !clean {
             while scanner.resync(found.index.end)? {
-                durable = durable.max(found.take_run(&mut scanner, self.mark_bytes)?);
+                durable = durable.max(found.take_run(&mut scanner, self.mark_bytes, witness)?);
             }
         }
         found.condition = if self.header.is_none() {
@@ -274,7 +303,12 @@ impl Look {
 impl Surveyed {
     /// Takes records from the scanner, up to what is none or has a position that is taken. Gives
     /// the highest `durable` among them.
-    fn take_run(&mut self, scanner: &mut Scanner, mark_bytes: u64) -> io::Result<u64> {
+    fn take_run(
+        &mut self,
+        scanner: &mut Scanner,
+        mark_bytes: u64,
+        witness: &mut Witness<'_>,
+    ) -> Result<u64, Halt> {
         let begin = scanner.offset();
         let mut end = begin;
         let mut durable = 0;
@@ -287,6 +321,9 @@ impl Surveyed {
                 self.last_write = end;
             }
             durable = durable.max(frame.durable);
+            if witness(&frame).is_break() {
+                return Err(Halt::Stopped);
+            }
             let (position, at) = (frame.position, frame.at);
             if position > self.index.end {
                 self.gaps.push(self.index.end..position);
@@ -330,8 +367,9 @@ pub(super) fn mend(
     dir: &Path,
     refuse_damage: bool,
     mark_bytes: u64,
+    witness: &mut Witness<'_>,
 ) -> Result<Recovered, OpenError> {
-    let survey = survey(disk, dir, mark_bytes)?;
+    let survey = survey(disk, dir, mark_bytes, witness)?;
     if refuse_damage && let Some(refusal) = survey.segments.iter().find_map(refusal) {
         return Err(OpenError::Damaged(refusal));
     }
@@ -424,7 +462,7 @@ pub(super) fn mend(
 }
 
 /// Positions without a record: inside of segments, between them, and before `next`.
-fn gaps(segments: &[Surveyed], next: u64) -> Vec<Range<u64>> {
+pub(super) fn gaps(segments: &[Surveyed], next: u64) -> Vec<Range<u64>> {
     let mut gaps = Vec::new();
     let mut end = segments.first().map_or(next, |first| first.index.first);
     for segment in segments {

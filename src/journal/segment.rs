@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::disk::{Disk, DiskFile};
-use super::frame::{self, Decoded, Frame, Seed};
+use super::frame::{self, Decoded, Frame, POSITION_MAX, Seed};
 
 /// Bytes before the first record.
 pub(super) const HEADER_BYTES: u64 = 64;
@@ -122,10 +122,16 @@ impl Header {
             return Err(BadHeader::Damaged);
         }
         match Self::fields(bytes) {
-            Some((VERSION, header)) => Ok(header),
+            Some((VERSION, header)) if header.makes_sense() => Ok(header),
+            Some((VERSION, _)) => Err(BadHeader::Damaged),
             Some((version, _)) => Err(BadHeader::Version(version)),
             None => Err(BadHeader::Damaged),
         }
+    }
+
+    /// A sound checksum does not say that we wrote it.
+    fn makes_sense(&self) -> bool {
+        self.first <= POSITION_MAX && self.previous_end <= POSITION_MAX
     }
 
     fn fields(bytes: &[u8]) -> Option<(u32, Self)> {

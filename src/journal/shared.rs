@@ -1,11 +1,10 @@
-//! What the writer, the readers and the callers share: the queue, the index of segments, the
-//! latest records, the marks of progress. No file is touched under its lock.
+//! What the writer, the readers and the callers share: the way to the writer, the index of
+//! segments, the latest records, the marks of progress. No file is touched under its lock.
 
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,20 +12,14 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 
 use super::disk::Disk;
+use super::handover::{Bounds, Handover, Pending};
 use super::segment::{HEADER_BYTES, as_u64};
 use super::{AppendError, Completion, Position, Record, Status, frame};
 
 /// Bounds and paces. Tests shrink them.
 #[derive(Clone, Debug)]
 pub(super) struct Tuning {
-    /// Most records that wait for the writer.
-    pub(super) queue_records_max: usize,
-    /// Most bytes that wait for the writer; room for one longest record at least.
-    pub(super) queue_bytes_max: u64,
-    /// Most records in one write.
-    pub(super) batch_records_max: usize,
-    /// Most bytes in one write, unless it is a single record.
-    pub(super) batch_bytes_max: u64,
+    pub(super) handover: Bounds,
     /// Most records kept in memory for readers.
     pub(super) ring_records_max: usize,
     /// Most payload bytes kept in memory for readers.
@@ -41,6 +34,9 @@ pub(super) struct Tuning {
     pub(super) retry_every: Duration,
     /// How much must fit on a disk that was full, for it to be so no more.
     pub(super) probe_bytes: u64,
+    /// So many segments' worth of the disk is left free by records: for the next start, which
+    /// may have to copy a damaged segment, and for the cursor.
+    pub(super) reserve_segments: u64,
     /// How often segments are looked at that may have outlived `retain`.
     pub(super) tidy_every: Duration,
 }
@@ -48,10 +44,12 @@ pub(super) struct Tuning {
 impl Default for Tuning {
     fn default() -> Self {
         Self {
-            queue_records_max: 16 * 1024,
-            queue_bytes_max: 128 * 1024 * 1024,
-            batch_records_max: 1024,
-            batch_bytes_max: 4 * 1024 * 1024,
+            handover: Bounds {
+                queue_records_max: 16 * 1024,
+                queue_bytes_max: 128 * 1024 * 1024,
+                batch_records_max: 1024,
+                batch_bytes_max: 4 * 1024 * 1024,
+            },
             ring_records_max: 64 * 1024,
             ring_bytes_max: 16 * 1024 * 1024,
             ahead_bytes: 1024 * 1024,
@@ -59,57 +57,9 @@ impl Default for Tuning {
             cursor_every: Duration::from_millis(200),
             retry_every: Duration::from_millis(250),
             probe_bytes: 64 * 1024,
+            reserve_segments: 2,
             tidy_every: Duration::from_secs(10),
         }
-    }
-}
-
-/// A record that waits for the writer. Dropped without an answer, which only a panic does, it
-/// answers that the writer stopped: nobody waits for ever.
-pub(super) struct Pending {
-    pub(super) payload: Bytes,
-    pub(super) at: Timestamp,
-    /// With its head, as told by [`frame::frame_bytes`].
-    pub(super) frame_bytes: u32,
-    done: Option<Completion>,
-}
-
-impl Pending {
-    pub(super) fn new(payload: Bytes, at: Timestamp, frame_bytes: u32, done: Completion) -> Self {
-        Self {
-            payload,
-            at,
-            frame_bytes,
-            done: Some(done),
-        }
-    }
-
-    pub(super) fn answer(mut self, fate: Result<Position, AppendError>) {
-        self.tell(fate);
-    }
-
-    fn tell(&mut self, fate: Result<Position, AppendError>) {
-        let Some(done) = self.done.take() else {
-            return;
-        };
-        // What a caller does wrong must not stop the writer, nor turn an unwinding into an abort.
-        if catch_unwind(AssertUnwindSafe(|| done(fate))).is_err() {
-            tracing::error!("a completion of the journal panicked");
-        }
-    }
-}
-
-impl Drop for Pending {
-    fn drop(&mut self) {
-        self.tell(Err(AppendError::Failed(Arc::from("the writer stopped"))));
-    }
-}
-
-impl std::fmt::Debug for Pending {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Pending")
-            .field("frame_bytes", &self.frame_bytes)
-            .finish_non_exhaustive()
     }
 }
 
@@ -216,12 +166,6 @@ const RING_READ_MAX: usize = 64;
 /// Everything under the lock.
 #[derive(Debug, Default)]
 pub(super) struct State {
-    pub(super) queue: VecDeque<Pending>,
-    pub(super) queue_bytes: u64,
-    /// Nothing more is taken.
-    pub(super) closing: bool,
-    /// The cursor moved since the writer looked.
-    pub(super) moved: bool,
     /// Never empty.
     pub(super) segments: VecDeque<Segment>,
     pub(super) ring: Ring,
@@ -231,29 +175,27 @@ pub(super) struct State {
     pub(super) gaps: Vec<Range<u64>>,
     /// One past the last record on stable storage.
     pub(super) end: u64,
-    pub(super) failed: Option<Arc<str>>,
     pub(super) full: bool,
 }
 
-impl State {
-    /// Records from the cursor on.
-    fn waiting(&self) -> u64 {
-        let gone: u64 = self
-            .gaps
-            .iter()
-            .map(|gap| gap.end.saturating_sub(gap.start.max(self.cursor)))
-            .sum();
-        self.end.saturating_sub(self.cursor).saturating_sub(gone)
-    }
+/// Records from the cursor on, of which there are none in the gaps.
+pub(super) fn waiting(cursor: u64, end: u64, gaps: &[Range<u64>]) -> u64 {
+    let gone: u64 = gaps
+        .iter()
+        .map(|gap| gap.end.saturating_sub(gap.start.max(cursor)))
+        .sum();
+    end.saturating_sub(cursor).saturating_sub(gone)
 }
 
-/// What readers wait for.
+/// What is waited for.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Progress {
     /// One past the last record on stable storage.
     pub(super) end: u64,
     /// Nothing more will come.
     pub(super) closed: bool,
+    /// A failure is latched.
+    pub(super) failed: bool,
 }
 
 /// What is shared.
@@ -263,9 +205,9 @@ pub(super) struct Shared {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) log_id: [u8; 16],
     pub(super) tuning: Tuning,
+    /// The writer waits here. Its lock is never waited for under this one's, nor the other way.
+    pub(super) handover: Handover,
     state: Mutex<State>,
-    /// The writer waits here.
-    pub(super) wake: Condvar,
     pub(super) progress: watch::Sender<Progress>,
 }
 
@@ -279,16 +221,17 @@ impl Shared {
     ) -> Self {
         let progress = watch::Sender::new(Progress {
             end: state.end,
-            closed: false,
+            ..Progress::default()
         });
+        let handover = Handover::new(tuning.handover);
         let state = Mutex::new(state);
         Self {
             dir,
             disk,
             log_id,
             tuning,
+            handover,
             state,
-            wake: Condvar::new(),
             progress,
         }
     }
@@ -306,30 +249,8 @@ impl Shared {
         };
         // A file keeps microseconds; memory must not say more.
         let at = Timestamp::from_microsecond(at.as_microsecond()).unwrap_or(at);
-        let bytes = u64::from(frame_bytes);
-        let mut state = self.lock();
-        let refusal = if let Some(reason) = &state.failed {
-            Some(AppendError::Failed(Arc::clone(reason)))
-        } else if state.closing {
-            Some(AppendError::Closed)
-        } else if state.queue.len() >= self.tuning.queue_records_max
-            || state.queue_bytes + bytes > self.tuning.queue_bytes_max
-        {
-            Some(AppendError::Busy)
-        } else {
-            None
-        };
-        if let Some(refusal) = refusal {
-            drop(state);
-            done(Err(refusal));
-            return;
-        }
-        state
-            .queue
-            .push_back(Pending::new(payload, at, frame_bytes, done));
-        state.queue_bytes += bytes;
-        drop(state);
-        self.wake.notify_one();
+        self.handover
+            .push(Pending::new(payload, at, frame_bytes, done));
     }
 
     /// Moves the cursor forward.
@@ -341,54 +262,32 @@ impl Shared {
         }
         state.cursor = cursor;
         state.ring.forget_until(cursor);
-        let wake = !std::mem::replace(&mut state.moved, true);
         drop(state);
-        if wake {
-            self.wake.notify_one();
-        }
+        self.handover.nudge();
     }
 
     /// Latches the first failure. Gives the one that is latched.
     pub(super) fn fail(&self, reason: String) -> Arc<str> {
-        let mut state = self.lock();
-        if let Some(first) = &state.failed {
-            return Arc::clone(first);
+        let (reason, is_first) = self.handover.fail(reason);
+        if is_first {
+            tracing::error!(
+                %reason,
+                dir = %self.dir.display(),
+                "the journal failed and takes nothing more until the next start"
+            );
+            self.progress.send_modify(|progress| progress.failed = true);
         }
-        tracing::error!(
-            %reason,
-            dir = %self.dir.display(),
-            "the journal failed and takes nothing more; repair the disk, then restart"
-        );
-        let reason: Arc<str> = Arc::from(reason);
-        state.failed = Some(Arc::clone(&reason));
         reason
-    }
-
-    /// Takes nothing more from now on; what is queued is still written.
-    pub(super) fn begin_close(&self) {
-        self.lock().closing = true;
-        self.wake.notify_one();
     }
 
     /// The writer's last act: answers who is still waiting, and tells the readers.
     pub(super) fn finish_close(&self) {
-        let mut state = self.lock();
-        state.closing = true;
-        let left = std::mem::take(&mut state.queue);
-        state.queue_bytes = 0;
-        let error = state
-            .failed
-            .as_ref()
-            .map(|reason| AppendError::Failed(Arc::clone(reason)));
-        let error = error.unwrap_or(AppendError::Closed);
-        drop(state);
-        for pending in left {
-            pending.answer(Err(error.clone()));
-        }
+        self.handover.finish();
         self.progress.send_modify(|progress| progress.closed = true);
     }
 
     pub(super) fn status(&self) -> Status {
+        let failed = self.handover.failed();
         let state = self.lock();
         let first = state
             .segments
@@ -398,10 +297,10 @@ impl Shared {
             first: Position(first),
             cursor: Position(state.cursor),
             end: Position(state.end),
-            waiting: state.waiting(),
+            waiting: waiting(state.cursor, state.end, &state.gaps),
             bytes: state.segments.iter().map(|segment| segment.bytes).sum(),
             segments: state.segments.len(),
-            failed: state.failed.clone(),
+            failed,
             full: state.full,
         }
     }

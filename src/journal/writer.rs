@@ -12,17 +12,18 @@ use std::any::Any;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::disk::{Directory, DiskFile};
-use super::frame::{self, Frame, Seed};
+use super::frame::{self, Frame, POSITION_MAX, Seed};
+use super::handover::{Pending, Work};
 use super::lock::Lock;
 use super::segment::{self, Draft, HEADER_BYTES, Header};
-use super::shared::{Pending, Segment, Shared};
+use super::shared::{Segment, Shared};
 use super::{AppendError, Position, Record, SyncObserver};
 
 /// What the thread owns.
@@ -80,13 +81,6 @@ pub(super) enum Trouble {
     Failed(Arc<str>),
 }
 
-/// What is next to do.
-enum Work {
-    Write(Vec<Pending>),
-    Chores,
-    Close,
-}
-
 /// The buffer is not kept if it is longer.
 const BUFFER_KEPT_BYTES: usize = 1024 * 1024;
 
@@ -111,7 +105,12 @@ pub(super) fn spawn(mut writer: Writer) -> io::Result<JoinHandle<()>> {
 impl Writer {
     fn run(&mut self) {
         loop {
-            match self.wait() {
+            let batch_bytes_max = self.segment_bytes.saturating_sub(HEADER_BYTES);
+            match self
+                .shared
+                .handover
+                .next(batch_bytes_max, self.next_chore())
+            {
                 Work::Write(batch) => self.commit(batch),
                 Work::Chores => {}
                 Work::Close => break,
@@ -121,56 +120,12 @@ impl Writer {
         self.store_cursor_last();
     }
 
-    // === Waiting ===
-
-    fn wait(&mut self) -> Work {
-        let shared = Arc::clone(&self.shared);
-        let mut state = shared.lock();
-        loop {
-            let moved = std::mem::take(&mut state.moved);
-            if !state.queue.is_empty() {
-                return Work::Write(self.gather(&mut state));
-            }
-            if state.closing {
-                return Work::Close;
-            }
-            let due = self.next_chore(&state);
-            let now = Instant::now();
-            if due <= now || (moved && state.full) {
-                return Work::Chores;
-            }
-            let waited = shared.wake.wait_timeout(state, due - now);
-            state = waited.unwrap_or_else(PoisonError::into_inner).0;
-        }
-    }
-
-    /// Takes what is queued, up to the bounds of one write.
-    fn gather(&self, state: &mut super::shared::State) -> Vec<Pending> {
-        let tuning = &self.shared.tuning;
-        let bytes_max = tuning
-            .batch_bytes_max
-            .min(self.segment_bytes.saturating_sub(HEADER_BYTES));
-        let mut batch = Vec::new();
-        let mut bytes = 0;
-        while let Some(pending) = state.queue.front() {
-            let more = u64::from(pending.frame_bytes);
-            let over = batch.len() >= tuning.batch_records_max || bytes + more > bytes_max;
-            if over && !batch.is_empty() {
-                break;
-            }
-            bytes += more;
-            batch.extend(state.queue.pop_front());
-        }
-        state.queue_bytes = state.queue_bytes.saturating_sub(bytes);
-        batch
-    }
-
-    fn next_chore(&self, state: &super::shared::State) -> Instant {
+    fn next_chore(&self) -> Instant {
         let mut due = self.chores.tidy_due;
-        if state.failed.is_some() {
+        if self.shared.handover.failed().is_some() {
             return due;
         }
-        if state.cursor != self.chores.stored_cursor {
+        if self.shared.lock().cursor != self.chores.stored_cursor {
             due = due.min(self.chores.cursor_due);
         }
         if let Some(retry) = self.chores.retry_due {
@@ -195,7 +150,13 @@ impl Writer {
 
     /// Answers who finds no room under `bytes_max`, and gives back the others.
     fn admit(&mut self, batch: Vec<Pending>) -> Result<Vec<Pending>, (Trouble, Vec<Pending>)> {
-        if let Some(reason) = self.shared.lock().failed.clone() {
+        if let Some(reason) = self.shared.handover.failed() {
+            return Err((Trouble::Failed(reason), batch));
+        }
+        let end = self.next.saturating_add(segment::as_u64(batch.len()));
+        if end > POSITION_MAX {
+            let reason = "its positions are used up, which only damage can do: move it away";
+            let reason = self.shared.fail(reason.to_owned());
             return Err((Trouble::Failed(reason), batch));
         }
         if self
@@ -284,11 +245,16 @@ impl Writer {
     }
 
     /// Writes zeros over what the batch and the next ones will take. Without room for more than
-    /// the batch, it is the batch's write that has to find out.
+    /// the batch, it is the batch's write that has to find out. What is reserved is not touched:
+    /// only here does a file grow, by more than a header.
     fn write_ahead(&mut self, bytes: u64) -> Result<(), Trouble> {
         let wanted = self.active.tail + bytes;
         if wanted <= self.active.allocated {
             return Ok(());
+        }
+        let free = self.free_bytes();
+        if free < wanted - self.active.allocated {
+            return Err(Trouble::Full);
         }
         let closed = self.closed_bytes;
         let most = self
@@ -297,7 +263,8 @@ impl Writer {
             .max(wanted);
         let ahead = wanted
             .saturating_add(self.shared.tuning.ahead_bytes)
-            .min(most);
+            .min(most)
+            .min(self.active.allocated.saturating_add(free));
         let begin = self.active.allocated;
         match write_zeros(&*self.active.file, begin, ahead) {
             Ok(()) => {

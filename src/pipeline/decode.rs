@@ -1,6 +1,6 @@
 //! What the bytes say: `Verified` -> [`Document`]. The body itself is never changed.
 
-mod check;
+pub(crate) mod json;
 
 use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
@@ -9,6 +9,9 @@ use serde_json::{Map, Value};
 use crate::pipeline::arrival::Inbound;
 use crate::pipeline::verify::Verified;
 use crate::reject::Reject;
+
+pub use self::json::DuplicateKeys;
+use self::json::Fault;
 
 /// What bodies a source takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,13 +44,24 @@ const PAYLOAD_FIELD: &str = "payload";
 ///
 /// # Errors
 ///
-/// [`Reject::UnsupportedType`], [`Reject::UnsupportedCoding`], [`Reject::Malformed`].
-pub fn decode(verified: Verified, format: Format, needs_tree: bool) -> Result<Document, Reject> {
-    let json = read(&verified.inbound, format, needs_tree)?;
+/// [`Reject::UnsupportedType`], [`Reject::UnsupportedCoding`], [`Reject::Malformed`],
+/// [`Reject::DuplicateKey`].
+pub fn decode(
+    verified: Verified,
+    format: Format,
+    duplicates: DuplicateKeys,
+    needs_tree: bool,
+) -> Result<Document, Reject> {
+    let json = read(&verified.inbound, format, duplicates, needs_tree)?;
     Ok(Document { verified, json })
 }
 
-fn read(inbound: &Inbound, format: Format, needs_tree: bool) -> Result<Option<Value>, Reject> {
+fn read(
+    inbound: &Inbound,
+    format: Format,
+    duplicates: DuplicateKeys,
+    needs_tree: bool,
+) -> Result<Option<Value>, Reject> {
     let headers = &inbound.head.headers;
     if format == Format::Raw {
         return Ok(None);
@@ -65,9 +79,12 @@ fn read(inbound: &Inbound, format: Format, needs_tree: bool) -> Result<Option<Va
     };
     let text = text_of(&inbound.body)?;
     match kind {
-        Kind::Json if needs_tree => serde_json::from_str(text).map(Some).map_err(|e| at(&e)),
-        Kind::Json => check::check(text).map(|()| None).map_err(|e| at(&e)),
-        Kind::Form => Ok(Some(fields(text))),
+        Kind::Json => match json::read(text, needs_tree, duplicates) {
+            Ok(value) => Ok(needs_tree.then_some(value)),
+            Err(Fault::Syntax(error)) => Err(at(&error)),
+            Err(Fault::Duplicate(pointer)) => Err(Reject::DuplicateKey(pointer)),
+        },
+        Kind::Form => fields(text, duplicates).map(Some),
     }
 }
 
@@ -127,8 +144,8 @@ fn at(error: &serde_json::Error) -> Reject {
 }
 
 /// A form as an object: a field that repeats is an array. [`PAYLOAD_FIELD`] is put as the JSON
-/// that it holds.
-fn fields(text: &str) -> Value {
+/// that it holds, if it holds some.
+fn fields(text: &str, duplicates: DuplicateKeys) -> Result<Value, Reject> {
     let mut object = Map::new();
     for (name, value) in form_urlencoded::parse(text.as_bytes()).into_owned() {
         let value = Value::String(value);
@@ -139,13 +156,17 @@ fn fields(text: &str) -> Value {
         }
     }
     if let Some(payload) = object.get_mut(PAYLOAD_FIELD)
-        && let Some(json) = payload
-            .as_str()
-            .and_then(|text| serde_json::from_str(text).ok())
+        && let Some(text) = payload.as_str()
     {
-        *payload = json;
+        match json::read(text, true, duplicates) {
+            Ok(json) => *payload = json,
+            Err(Fault::Syntax(_)) => {}
+            Err(Fault::Duplicate(pointer)) => {
+                return Err(Reject::DuplicateKey(format!("/{PAYLOAD_FIELD}{pointer}")));
+            }
+        }
     }
-    Value::Object(object)
+    Ok(Value::Object(object))
 }
 
 #[cfg(test)]

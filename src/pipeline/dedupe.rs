@@ -16,19 +16,14 @@ use uuid::Uuid;
 
 use crate::delivery::Coverage;
 
-/// Most event ids remembered; the oldest make room, which shortens the window.
+/// Most event ids remembered; the oldest make room, which shortens the window: see
+/// [`Dedupe::horizon`].
 pub const IDS_MAX: usize = 1_000_000;
 
-/// Longest event id that is remembered as it is; of a longer one, its hash. So a table that is
-/// full has a known size, whatever senders call their events.
-const ID_BYTES_MAX: usize = 128;
-
-/// What one source's provider calls one event.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Key {
-    issuer: Arc<str>,
-    event_id: Box<str>,
-}
+/// What one source's provider calls one event: the first half of a SHA-256 over both names, so that
+/// a table that is full has a known size, some 105 MiB, whatever senders call their events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Key([u8; 16]);
 
 /// Whose ids they are: a source's, but those without a proof (`enforce = false`) for themselves.
 /// Else whoever can guess an id could have the genuine event taken for a copy, and lost.
@@ -110,7 +105,7 @@ impl Dedupe {
             Some(State::Pending(fate)) => Claim::Pending(Twin(fate.clone())),
             None => {
                 let (tell, fate) = watch::channel(None);
-                table.states.insert(key.clone(), State::Pending(fate));
+                table.states.insert(key, State::Pending(fate));
                 drop(table);
                 let forget_at = now + window;
                 Claim::Fresh(Fresh {
@@ -126,8 +121,22 @@ impl Dedupe {
         let key = Key::new(issuer, event_id);
         let mut table = self.lock();
         table.make_room(self.ids_max);
-        table.states.insert(key.clone(), State::Seen(id));
+        table.states.insert(key, State::Seen(id));
         table.ages.push_back((forget_at, key));
+    }
+
+    /// The gateway's id of the oldest event in a table that is full, so that events from before
+    /// it are forgotten whatever their source's window says.
+    pub fn horizon(&self) -> Option<Uuid> {
+        let table = self.lock();
+        if table.ages.len() < self.ids_max {
+            return None;
+        }
+        let (_, key) = table.ages.front()?;
+        match table.states.get(key)? {
+            State::Seen(id) => Some(*id),
+            State::Pending(_) => None,
+        }
     }
 
     /// How many ids are remembered.
@@ -147,16 +156,17 @@ impl Dedupe {
 }
 
 impl Key {
-    fn new(issuer: &Arc<str>, event_id: &str) -> Self {
-        let event_id = if event_id.len() > ID_BYTES_MAX {
-            Box::from(hex::encode(Sha256::digest(event_id)))
-        } else {
-            Box::from(event_id)
-        };
-        Self {
-            issuer: Arc::clone(issuer),
-            event_id,
-        }
+    fn new(issuer: &str, event_id: &str) -> Self {
+        // No source has a control character in its name.
+        let names = Sha256::new()
+            .chain_update(issuer)
+            .chain_update([0])
+            .chain_update(event_id);
+        let mut half = [0; 16];
+        half.iter_mut()
+            .zip(names.finalize())
+            .for_each(|(to, from)| *to = from);
+        Self(half)
     }
 }
 
@@ -199,7 +209,7 @@ impl Fresh {
         };
         let mut table = dedupe.lock();
         table.make_room(dedupe.ids_max);
-        table.states.insert(key.clone(), State::Seen(id));
+        table.states.insert(key, State::Seen(id));
         table.ages.push_back((forget_at, key));
         drop(table);
         tell.send_replace(Some(id));

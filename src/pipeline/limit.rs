@@ -3,26 +3,25 @@
 //! What a stranger can trigger never costs the genuine sender its quota: the per-peer limit is
 //! charged before verification, the source's own quota after it.
 
+mod bucket;
+mod peers;
+
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use governor::clock::{Clock as _, DefaultClock};
-use governor::middleware::StateInformationMiddleware;
-use governor::state::{InMemoryState, NotKeyed};
-use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 use crate::reject::Reject;
 
-/// Most client addresses that one source's per-peer limit remembers; new ones beyond it share
-/// one allowance until old ones have recovered.
-pub const PEERS_MAX: usize = 65_536;
+use self::bucket::Bucket;
+pub use self::peers::{PEERS_MAX, PeerLimit};
 
-/// One client address has at most this part of the places for requests in flight.
+/// One client address has at most this part of the places for requests in flight, and of the
+/// room for their bodies.
 const PEER_SHARE: usize = 4;
 
 /// A rate as configured: so many per period, and so many at once.
@@ -48,13 +47,9 @@ pub struct Overrun {
 }
 
 impl Rate {
-    fn quota(self) -> Quota {
-        // A period of less than a nanosecond per event is not configurable; see `config`.
-        let interval = self.period / self.count.get();
-        let interval = interval.max(Duration::from_nanos(1));
-        Quota::with_period(interval)
-            .unwrap_or(Quota::per_second(self.count))
-            .allow_burst(self.burst)
+    /// Time for one event. Less than a nanosecond is not configurable; see `config`.
+    fn interval(self) -> Duration {
+        (self.period / self.count.get()).max(Duration::from_nanos(1))
     }
 }
 
@@ -63,18 +58,16 @@ impl Rate {
 pub struct SourceLimit {
     policy: Arc<str>,
     rate: Rate,
-    limiter: RateLimiter<NotKeyed, InMemoryState, DefaultClock, StateInformationMiddleware>,
+    bucket: Mutex<Option<Bucket>>,
 }
 
 impl SourceLimit {
     /// A limit under the source's name.
     pub fn new(policy: Arc<str>, rate: Rate) -> Self {
-        let limiter =
-            RateLimiter::direct(rate.quota()).with_middleware::<StateInformationMiddleware>();
         Self {
             policy,
             rate,
-            limiter,
+            bucket: Mutex::new(None),
         }
     }
 
@@ -83,89 +76,17 @@ impl SourceLimit {
     /// # Errors
     ///
     /// [`Reject::SourceLimited`].
-    pub fn spend(&self) -> Result<(), Reject> {
-        match self.limiter.check() {
-            Ok(_) => Ok(()),
-            Err(not_until) => Err(Reject::SourceLimited(Overrun {
+    pub fn spend(&self, now: Instant) -> Result<(), Reject> {
+        // Nothing under this lock can panic half way through a change.
+        let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
+        let bucket = bucket.get_or_insert_with(|| Bucket::new(now));
+        bucket.spend(self.rate, now).map_err(|retry_after| {
+            Reject::SourceLimited(Overrun {
                 policy: Arc::clone(&self.policy),
                 rate: self.rate,
-                retry_after: not_until.wait_time_from(DefaultClock::default().now()),
-            })),
-        }
-    }
-}
-
-/// One source's limit per client address, IPv6 by /64.
-#[derive(Debug)]
-pub struct PeerLimit {
-    policy: Arc<str>,
-    rate: Rate,
-    known: DefaultKeyedRateLimiter<IpAddr>,
-    /// What addresses share that come when the table is full.
-    crowd: RateLimiter<NotKeyed, InMemoryState, DefaultClock>,
-    /// Requests that found the table full.
-    since_full: AtomicUsize,
-    peers_max: usize,
-}
-
-impl PeerLimit {
-    /// A limit under the source's name.
-    pub fn new(policy: Arc<str>, rate: Rate) -> Self {
-        Self::with_peers_max(policy, rate, PEERS_MAX)
-    }
-
-    fn with_peers_max(policy: Arc<str>, rate: Rate, peers_max: usize) -> Self {
-        Self {
-            policy,
-            rate,
-            known: RateLimiter::keyed(rate.quota()),
-            crowd: RateLimiter::direct(rate.quota()),
-            since_full: AtomicUsize::new(0),
-            peers_max,
-        }
-    }
-
-    /// Takes one from this address's allowance.
-    ///
-    /// # Errors
-    ///
-    /// [`Reject::PeerLimited`].
-    pub fn spend(&self, client_ip: IpAddr) -> Result<(), Reject> {
-        let verdict = if self.has_room() {
-            self.known.check_key(&network_of(client_ip))
-        } else {
-            self.crowd.check()
-        };
-        verdict.map_err(|not_until| {
-            Reject::PeerLimited(Overrun {
-                policy: Arc::clone(&self.policy),
-                rate: self.rate,
-                retry_after: not_until.wait_time_from(DefaultClock::default().now()),
+                retry_after,
             })
         })
-    }
-
-    /// How many addresses are remembered.
-    pub fn peers(&self) -> usize {
-        self.known.len()
-    }
-
-    /// A full table is swept of recovered addresses, at most once in so many requests that the
-    /// cost of a sweep is spread over them.
-    fn has_room(&self) -> bool {
-        if self.known.len() < self.peers_max {
-            return true;
-        }
-        let sweep_every = (self.peers_max / 16).max(1);
-        if self
-            .since_full
-            .fetch_add(1, Ordering::Relaxed)
-            .is_multiple_of(sweep_every)
-        {
-            self.known.retain_recent();
-            self.known.shrink_to_fit();
-        }
-        self.known.len() < self.peers_max
     }
 }
 
@@ -191,18 +112,28 @@ pub struct InFlight {
     peers: Arc<Peers>,
 }
 
-/// Requests in flight of each client address that has any, so never more than there are requests.
+/// What each client address has in flight that has anything, so never more entries than there
+/// are requests.
 #[derive(Debug)]
 struct Peers {
-    requests: Mutex<HashMap<IpAddr, usize>>,
-    each_max: usize,
+    open: Mutex<HashMap<IpAddr, Share>>,
+    requests_each_max: usize,
+    bytes_each_max: usize,
 }
 
-/// One of an address's requests; gives its place back when dropped.
+/// What one address has in flight.
+#[derive(Debug, Default)]
+struct Share {
+    requests: usize,
+    bytes: usize,
+}
+
+/// One of an address's requests with its bytes; gives both back when dropped.
 #[derive(Debug)]
 struct PeerPlace {
     peers: Arc<Peers>,
     network: IpAddr,
+    bytes: usize,
 }
 
 /// A place among the requests in flight, with room for as much body as was read; gives both back
@@ -211,7 +142,7 @@ struct PeerPlace {
 #[must_use = "the place is given back when this is dropped"]
 pub struct Admission {
     _request: OwnedSemaphorePermit,
-    _of_peer: PeerPlace,
+    of_peer: PeerPlace,
     room: OwnedSemaphorePermit,
 }
 
@@ -222,8 +153,9 @@ impl InFlight {
             requests: Arc::new(Semaphore::new(requests_max.min(Semaphore::MAX_PERMITS))),
             bytes: Arc::new(Semaphore::new(bytes_max.min(Semaphore::MAX_PERMITS))),
             peers: Arc::new(Peers {
-                requests: Mutex::default(),
-                each_max: requests_max.div_ceil(PEER_SHARE),
+                open: Mutex::default(),
+                requests_each_max: requests_max.div_ceil(PEER_SHARE),
+                bytes_each_max: bytes_max.div_ceil(PEER_SHARE),
             }),
         }
     }
@@ -238,7 +170,7 @@ impl InFlight {
     pub fn admit(&self, client_ip: IpAddr) -> Result<Admission, Reject> {
         Ok(Admission {
             _request: permits(&self.requests, 1)?,
-            _of_peer: self.peers.admit(client_ip)?,
+            of_peer: self.peers.admit(client_ip)?,
             room: permits(&self.bytes, 0)?,
         })
     }
@@ -246,12 +178,14 @@ impl InFlight {
 
 impl Admission {
     /// Room for `bytes` more, which have come. What a sender only announces takes none: a few
-    /// strangers that announce long bodies and send nothing would have all of it.
+    /// strangers that announce long bodies and send nothing would have all of it. No address has
+    /// more than a quarter of all room, but for a single body.
     ///
     /// # Errors
     ///
     /// [`Reject::Overloaded`].
     pub fn make_room(&mut self, bytes: usize) -> Result<(), Reject> {
+        self.of_peer.make_room(bytes)?;
         self.room.merge(permits(self.room.semaphore(), bytes)?);
         Ok(())
     }
@@ -260,31 +194,48 @@ impl Admission {
 impl Peers {
     fn admit(self: &Arc<Self>, client_ip: IpAddr) -> Result<PeerPlace, Reject> {
         let network = network_of(client_ip);
-        let mut requests = self.lock();
-        let open = requests.entry(network).or_default();
-        if *open >= self.each_max {
+        let mut open = self.lock();
+        let share = open.entry(network).or_default();
+        if share.requests >= self.requests_each_max {
             return Err(Reject::Overloaded);
         }
-        *open += 1;
+        share.requests += 1;
         Ok(PeerPlace {
             peers: Arc::clone(self),
             network,
+            bytes: 0,
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, Share>> {
         // Nothing under this lock can panic half way through a change.
-        self.requests.lock().unwrap_or_else(PoisonError::into_inner)
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl PeerPlace {
+    fn make_room(&mut self, bytes: usize) -> Result<(), Reject> {
+        let mut open = self.peers.lock();
+        let share = open.entry(self.network).or_default();
+        // The longest body that is allowed may be more than a quarter; alone it has its room.
+        let alone = share.bytes == self.bytes;
+        if !alone && share.bytes.saturating_add(bytes) > self.peers.bytes_each_max {
+            return Err(Reject::Overloaded);
+        }
+        share.bytes = share.bytes.saturating_add(bytes);
+        self.bytes = self.bytes.saturating_add(bytes);
+        Ok(())
     }
 }
 
 impl Drop for PeerPlace {
     fn drop(&mut self) {
-        let mut requests = self.peers.lock();
-        if let Some(open) = requests.get_mut(&self.network) {
-            *open = open.saturating_sub(1);
-            if *open == 0 {
-                requests.remove(&self.network);
+        let mut open = self.peers.lock();
+        if let Some(share) = open.get_mut(&self.network) {
+            share.requests = share.requests.saturating_sub(1);
+            share.bytes = share.bytes.saturating_sub(self.bytes);
+            if share.requests == 0 {
+                open.remove(&self.network);
             }
         }
     }

@@ -35,8 +35,13 @@ pub type Confirmed = Box<dyn FnOnce(Result<(), String>) + Send>;
 pub struct Store {
     journal: Journal,
     broker: Option<Arc<dyn Confirming>>,
+    is_stuck: IsStuck,
     metrics: Arc<Metrics>,
 }
+
+/// Whether so many events of a source wait for queues that do not take them that no more are
+/// accepted: its senders are told to come back, and nobody else's.
+pub type IsStuck = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 
 /// Who was first: the event became safe, or its sender was told 503.
 #[derive(Debug)]
@@ -69,8 +74,15 @@ impl Store {
         Self {
             journal,
             broker,
+            is_stuck: Arc::new(|_| false),
             metrics,
         }
+    }
+
+    /// The same, and accepts nothing for the journal of sources that are stuck.
+    #[must_use]
+    pub fn refusing(self, is_stuck: IsStuck) -> Self {
+        Self { is_stuck, ..self }
     }
 
     /// Makes an event safe and commits its claim.
@@ -85,6 +97,9 @@ impl Store {
         fresh: Fresh,
         deadline: Instant,
     ) -> Result<Uuid, Reject> {
+        if ack == Ack::Journal && (self.is_stuck)(&delivery.source) {
+            return Err(Reject::JournalFull);
+        }
         let id = delivery.id;
         let race = Race::new();
         let (tell, told) = oneshot::channel();

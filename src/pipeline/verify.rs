@@ -14,6 +14,7 @@ mod key;
 mod mac;
 mod public;
 mod refusal;
+mod remarks;
 mod scheme;
 mod sign;
 mod signature;
@@ -37,6 +38,7 @@ use crate::secret::Labelled;
 
 pub(crate) use challenge::ChallengeSigner;
 pub use refusal::Refusal;
+pub(crate) use remarks::remarks;
 
 /// How one source's sender proves itself.
 #[derive(Debug)]

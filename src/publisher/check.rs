@@ -2,6 +2,7 @@
 
 use super::amqp::{Amqp, AmqpConnection, declare, in_time};
 use super::broker::{Connection as _, Failure};
+use super::message::quarantine_name;
 use super::topology::Step;
 use super::urls::Node;
 use crate::config::{Broker, Topology};
@@ -50,21 +51,42 @@ pub async fn check(config: &Broker) -> Result<Vec<Finding>, String> {
         let texts: Vec<String> = findings.into_iter().map(|finding| finding.text).collect();
         return Err(texts.join("; "));
     };
-    if config.topology != Topology::Ignore {
-        for step in amqp.steps() {
-            match look(&mut connection, step, config.topology).await {
-                Ok(()) => {}
-                Err(failure) if connection.is_up() => findings.push(Finding {
-                    // What is missing is made at the start, if that is what was asked for.
-                    blocks: config.topology != Topology::Declare || failure.code != Some(NOT_FOUND),
-                    text: failure.text,
-                }),
-                Err(failure) => return Err(format!("{}: {failure}", node.address())),
-            }
+    for step in amqp.steps() {
+        let Some(blocks) = importance(step, config) else {
+            continue;
+        };
+        match look(&mut connection, step, config.topology).await {
+            Ok(()) => {}
+            Err(failure) if connection.is_up() => findings.push(Finding {
+                blocks: blocks(&failure),
+                text: failure.text,
+            }),
+            Err(failure) => return Err(format!("{}: {failure}", node.address())),
         }
     }
     connection.close().await;
     Ok(findings)
+}
+
+/// Whether a thing is looked at, and then whether publishing would fail because of what is wrong
+/// with it.
+fn importance(step: &Step, config: &Broker) -> Option<fn(&Failure) -> bool> {
+    match (config.topology, step) {
+        // What is missing is made at the start.
+        (Topology::Declare, _) => Some(|failure| failure.code != Some(NOT_FOUND)),
+        (Topology::Check, _) => Some(|_| true),
+        // Nothing can be published without it.
+        (Topology::Ignore, Step::Exchange { name, .. }) if name.as_str() == config.exchange => {
+            Some(|_| true)
+        }
+        // Only `on_invalid = "quarantine"` needs it.
+        (Topology::Ignore, Step::Exchange { name, .. })
+            if name.as_str() == quarantine_name(&config.exchange) =>
+        {
+            Some(|_| false)
+        }
+        (Topology::Ignore, _) => None,
+    }
 }
 
 /// What is wrong with one thing. A refusal closes the channel, so each gets its own.

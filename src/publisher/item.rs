@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::delivery::{Delivery, Lane};
@@ -26,15 +27,27 @@ pub(super) struct Item {
     strikes: u32,
     /// What it may do when it is published.
     pub(super) suspicion: Suspicion,
+    /// Whether a refusal of it was put down to its channel once.
+    pub(super) excused: bool,
 }
 
 /// Who waits for an event to be published.
 #[derive(Debug)]
 pub(super) enum Origin {
-    /// The journal: it is tried again until it is published or set aside.
-    Journal(Record),
+    /// A journal: it is tried again until it is published, set aside or moved into a lot.
+    Journal(Ticket),
     /// A sender (`ack = "broker"`): it is tried once.
     Direct(Waiter),
+}
+
+/// An event's place in a journal, and the way back to its feed.
+#[derive(Debug)]
+pub(super) struct Ticket {
+    pub(super) record: Record,
+    /// Has room for one report about each event on its way.
+    pub(super) reports: mpsc::Sender<Report>,
+    /// An event that its queue did not take more often is moved into a lot.
+    pub(super) setbacks_max: u32,
 }
 
 /// What an event is suspected of. A suspect is published with nothing beside it that could be
@@ -57,6 +70,16 @@ pub(super) enum Report {
     Published(Position),
     /// The broker refuses it for its own sake, and why.
     Refused(Record, String),
+    /// Its queue does not take it; and how often it was published.
+    NotTaken(Box<Delivery>, Record, u32),
+}
+
+impl Ticket {
+    /// There is room for a report about every event of the window; and when nobody listens, the
+    /// gateway stops and the event stays in the journal.
+    pub(super) fn report(reports: &mpsc::Sender<Report>, report: Report) {
+        drop(reports.try_send(report));
+    }
 }
 
 /// A sender who waits. Answered exactly once, whatever happens to it.
@@ -75,6 +98,7 @@ impl Item {
             setbacks: 0,
             strikes: 0,
             suspicion: Suspicion::None,
+            excused: false,
         })
     }
 
@@ -96,6 +120,15 @@ impl Item {
     /// Whether a sender has waited too long for it.
     pub(super) fn is_late(&self, now: Instant) -> bool {
         matches!(&self.origin, Origin::Direct(waiter) if waiter.deadline <= now)
+    }
+
+    /// Gives it back to its feed: its queue does not take it.
+    pub(super) fn leave(self) {
+        if let Origin::Journal(ticket) = self.origin {
+            let delivery = Box::new(self.delivery);
+            let report = Report::NotTaken(delivery, ticket.record, self.attempts);
+            Ticket::report(&ticket.reports, report);
+        }
     }
 
     /// Tells a sender who waits that it was not published; anybody else keeps the item.

@@ -68,7 +68,11 @@ impl<C: Channel> Lane<C> {
     /// The next event to publish. A suspect goes out when nothing is in flight here, and nothing
     /// goes out beside it.
     pub(super) fn next(&mut self) -> Option<Box<Item>> {
-        let in_flight = self.wire.as_ref()?.in_flight();
+        let wire = self.wire.as_ref()?;
+        if wire.is_leaving() {
+            return None;
+        }
+        let in_flight = wire.in_flight();
         self.probing &= in_flight > 0;
         if self.probing {
             return None;
@@ -116,6 +120,12 @@ impl<C: Channel> Lane<C> {
     /// The channel took an event.
     pub(super) fn succeeded(&mut self) {
         self.failures = 0;
+    }
+
+    /// The broker refused an event for now. Whether the channel may be to blame, which is left then.
+    pub(super) fn refused(&mut self, now: Instant) -> bool {
+        let wire = self.wire.as_mut();
+        wire.is_some_and(|wire| wire.refused(now))
     }
 
     /// A new connection begins.

@@ -24,7 +24,7 @@ use super::backoff::RECONNECT;
 use super::broker::{Broker, Connection, Failure, Notice};
 use super::direct::Gate;
 use super::health::Lamp;
-use super::item::{Item, Origin, Report};
+use super::item::{Item, Origin};
 use super::lane::Lane;
 use super::message::Shape;
 use super::urls::Node;
@@ -40,6 +40,15 @@ const TICK: Duration = Duration::from_millis(100);
 const BARREN_MAX: u32 = 3;
 /// A connection that lived this long did its duty, even without an event to publish.
 const LONG_LIFE: Duration = Duration::from_secs(30);
+
+/// Whose trouble it is that an event was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Blame {
+    /// Its queue's, or that of a queue which is missing: others may well be taken.
+    Route,
+    /// Nobody's in particular.
+    Connection,
+}
 
 /// What a sender who waits is refused with.
 const LATE: &str = "the broker did not confirm in time";
@@ -64,8 +73,6 @@ pub(super) struct Ports {
     pub(super) direct: mpsc::Receiver<Box<Item>>,
     /// Open while such events are taken.
     pub(super) gate: Arc<Gate>,
-    /// What became of events from the journal.
-    pub(super) reports: mpsc::Sender<Report>,
     /// For health.
     pub(super) lamp: Lamp,
     pub(super) metrics: Arc<Metrics>,
@@ -102,6 +109,8 @@ struct Session {
     /// No event is sent any more; since when.
     draining: Option<Instant>,
     answers: u64,
+    /// When the last answer came.
+    answered_at: Instant,
     /// Somebody may still hand in events whose senders wait.
     has_senders: bool,
 }
@@ -219,6 +228,7 @@ impl<B: Broker> Link<B> {
             blocked: false,
             draining: None,
             answers: 0,
+            answered_at: now,
             has_senders: true,
         };
 
@@ -319,7 +329,9 @@ impl<B: Broker> Link<B> {
             let now = Instant::now();
             match channel {
                 Ok(channel) => lane.wire = Some(Wire::new(channel, now)),
-                Err(failure) if connection.is_up() => {
+                // A refusal is about what the channel needs. Without an answer nothing is left of the
+                // connection but its socket, which may stay open for as long as heartbeats allow.
+                Err(failure) if connection.is_up() && failure.code.is_some() => {
                     tracing::warn!(lane = lane.name, error = %failure, "no channel to the broker");
                     self.ports.lamp.failed(&failure.text);
                     lane.failed(now, fastrand::f64());
@@ -356,7 +368,7 @@ impl<B: Broker> Link<B> {
         item.attempts = item.attempts.saturating_add(1);
         let message = match self.shape.message(&item.delivery, item.attempts) {
             Ok(message) => message,
-            Err(reason) => return self.refuse(item, reason),
+            Err(reason) => return Self::refuse(item, reason),
         };
         match &mut self.lane_of(&item).wire {
             Some(wire) => wire.send(message, item, now),
@@ -380,6 +392,7 @@ impl<B: Broker> Link<B> {
         if session.blocked {
             return Ok(());
         }
+        self.leave_refusing(now);
         let mut late = Vec::new();
         let mut stuck = false;
         let timeout = self.bounds.confirm_timeout;
@@ -395,7 +408,15 @@ impl<B: Broker> Link<B> {
         let timed_out = !late.is_empty();
         for sent in late {
             self.ports.metrics.publisher.timeouts.increment(1);
-            self.try_later(sent.item, LATE, now);
+            // The broker answered others meanwhile: a queue without its majority, say.
+            let since = sent.at.max(session.moving_since);
+            let others_went = session.answered_at >= since + timeout / 2;
+            let blame = if others_went {
+                Blame::Route
+            } else {
+                Blame::Connection
+            };
+            self.try_later(sent.item, LATE, blame, now);
         }
         if timed_out {
             return Err(Failure::new(format_args!(

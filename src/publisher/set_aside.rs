@@ -11,7 +11,15 @@
 //! [u8] reason     UTF-8
 //! [u8] delivery   as the journal had it, see `delivery`
 //! ```
+//!
+//! or a mark that says that another one was replayed, and is set aside no more:
+//!
+//! ```text
+//! u8   version    2
+//! u64  position   of that one, in this journal
+//! ```
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
@@ -22,7 +30,9 @@ use super::backoff::RETRY;
 use crate::journal::{AppendError, Journal, Position, Record};
 
 const VERSION: u8 = 1;
+const MARK_VERSION: u8 = 2;
 const HEAD_BYTES: usize = 11;
+const MARK_BYTES: usize = 9;
 /// Longest reason that is kept.
 const REASON_BYTES_MAX: usize = 4096;
 /// How long the disk has when the gateway stops.
@@ -37,6 +47,11 @@ pub struct SetAside {
     pub reason: String,
     /// The encoded delivery.
     pub delivery: Bytes,
+}
+
+/// Where the set-aside journal of a journal is.
+pub fn folder(journal: &Path) -> PathBuf {
+    journal.join("set-aside")
 }
 
 impl SetAside {
@@ -66,6 +81,20 @@ impl SetAside {
             delivery: stored.slice(HEAD_BYTES + length..),
         })
     }
+}
+
+/// A mark: the event at this position was replayed.
+pub(super) fn encode_mark(position: Position) -> Bytes {
+    let mut out = BytesMut::with_capacity(MARK_BYTES);
+    out.put_u8(MARK_VERSION);
+    out.put_u64_le(position.0);
+    out.freeze()
+}
+
+/// Reads what [`encode_mark`] wrote; `None` for anything else.
+pub fn decode_mark(stored: &Bytes) -> Option<Position> {
+    let &[version, ref position @ ..] = <&[u8; MARK_BYTES]>::try_from(&**stored).ok()?;
+    (version == MARK_VERSION).then(|| Position(u64::from_le_bytes(*position)))
 }
 
 /// Sets a record aside, and comes back when that is on stable storage, however long it takes.

@@ -5,6 +5,8 @@ mod feed;
 mod link;
 mod message;
 mod pairing;
+mod panics;
+mod replay;
 mod script;
 mod set_aside;
 mod topology;

@@ -8,6 +8,11 @@
 //!
 //! EXCHANGE.quarantine (topic) -> EXCHANGE.quarantine (quorum), bound for everything
 //! ```
+//!
+//! RabbitMQ 4 drops a message of a quorum queue that came back to it twenty times; RabbitMQ 3
+//! never does. In our own two queues people look at events, which counts as a delivery each time,
+//! so they are declared with a limit that nobody reaches. The configured queues are declared
+//! plainly, as their consumers may declare them too; their limit is a policy's to set.
 
 use std::fmt;
 
@@ -21,6 +26,10 @@ use crate::config::{Broker, QueueKind};
 const PRECONDITION_FAILED: u16 = 406;
 const NOT_FOUND: u16 = 404;
 const ACCESS_REFUSED: u16 = 403;
+
+/// Deliveries after which a message is dropped: the largest number that AMQP's integer holds. A
+/// policy can still set a lower one; `-1` for none is refused by RabbitMQ 3.
+const DELIVERIES_MAX: i32 = i32::MAX;
 
 /// One thing to declare or to check.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,11 +67,11 @@ pub(super) fn plan(config: &Broker) -> Result<Vec<Step>, String> {
     );
     let mut steps = vec![
         Step::exchange(&unrouted, ExchangeKind::Fanout, FieldTable::default()),
-        Step::queue(&unrouted, QueueKind::Quorum)?,
+        Step::own_queue(&unrouted)?,
         Step::bind(&unrouted, &unrouted, "")?,
         Step::exchange(&exchange, ExchangeKind::Topic, alternate),
         Step::exchange(&quarantine, ExchangeKind::Topic, FieldTable::default()),
-        Step::queue(&quarantine, QueueKind::Quorum)?,
+        Step::own_queue(&quarantine)?,
         Step::bind(&quarantine, &quarantine, "#")?,
     ];
     for queue in &config.queues {
@@ -99,6 +108,16 @@ impl Step {
             name: queue.clone(),
             arguments,
         })
+    }
+
+    /// A queue that holds events until somebody looks at them.
+    fn own_queue(queue: &ShortString) -> Result<Self, String> {
+        let mut step = Self::queue(queue, QueueKind::Quorum)?;
+        if let Self::Queue { arguments, .. } = &mut step {
+            let limit = AMQPValue::LongInt(DELIVERIES_MAX);
+            arguments.insert(name("argument", "x-delivery-limit".to_owned())?, limit);
+        }
+        Ok(step)
     }
 
     fn bind(queue: &ShortString, exchange: &ShortString, key: &str) -> Result<Self, String> {

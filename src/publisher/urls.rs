@@ -10,6 +10,13 @@ use crate::secret::Labelled;
 /// A dead peer is noticed after two of these. RabbitMQ's guide recommends 5 to 20 seconds.
 const HEARTBEAT_SECONDS: u16 = 10;
 
+/// Longest frame that is agreed to, unless the URL says otherwise; RabbitMQ's own default. lapin
+/// allocates 64 of them for a connection, and takes whatever the broker offers if nothing is said:
+/// a broker that offers four gigabytes would end the process.
+const FRAME_BYTES: u32 = 128 * 1024;
+/// Longest that a URL may ask for.
+const FRAME_BYTES_MAX: u32 = 1024 * 1024;
+
 /// One node of the cluster.
 #[derive(Clone)]
 pub(super) struct Node {
@@ -51,6 +58,9 @@ impl Node {
             return Err(unfit("its vhost is longer than 255 bytes"));
         }
         uri.query.heartbeat.get_or_insert(HEARTBEAT_SECONDS);
+        let frame_bytes = uri.query.frame_max.filter(|bytes| *bytes > 0);
+        let frame_bytes = frame_bytes.map_or(FRAME_BYTES, |bytes| bytes.min(FRAME_BYTES_MAX));
+        uri.query.frame_max = Some(frame_bytes);
         let (host, port) = (&uri.authority.host, uri.authority.port);
         let address = if host.contains(':') {
             format!("[{host}]:{port}")

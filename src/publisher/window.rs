@@ -22,9 +22,9 @@ pub(super) struct Window {
     bytes_max: usize,
 }
 
-/// Most events behind one that is not settled. An event may have to wait for long, because no
-/// queue is bound for it or its queue is full, and the others are not to wait with it. But all of
-/// them are published again if the process ends before it is settled.
+/// Most events behind one that is not settled. An event may have to wait for a while before it is
+/// moved out of the way, and the others are not to wait with it. But all of them are published
+/// again if the process ends before it is settled.
 pub(super) const SLOTS_MAX: usize = 64 * 1024;
 
 #[derive(Debug)]
@@ -54,6 +54,11 @@ impl Window {
             || (self.unsettled < self.events_max
                 && self.slots.len() < SLOTS_MAX.max(self.events_max)
                 && self.bytes < self.bytes_max)
+    }
+
+    /// Whether every event that was taken is settled.
+    pub(super) fn is_empty(&self) -> bool {
+        self.unsettled == 0
     }
 
     /// Takes the next event. False, and nothing changes, if it is one that was taken before.

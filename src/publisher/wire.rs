@@ -15,6 +15,10 @@ use super::pairing::{Pairing, Verdict};
 
 /// A publish that has not reached the socket by then never will.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+/// A channel of this age that refuses an event is left for a new one.
+pub(super) const REFUSING_AGE: Duration = Duration::from_secs(3);
+/// What is still in flight on it has this long.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A channel and what was published on it without an answer.
 pub(super) struct Wire<C> {
@@ -30,6 +34,9 @@ pub(super) struct Wire<C> {
     bytes: usize,
     written: u64,
     written_at: Instant,
+    opened_at: Instant,
+    /// Since when nothing more is sent over it: see [`Self::refused`].
+    leaving_since: Option<Instant>,
 }
 
 /// An event that was published.
@@ -59,6 +66,8 @@ impl<C: Channel> Wire<C> {
             bytes: 0,
             written: 0,
             written_at: now,
+            opened_at: now,
+            leaving_since: None,
         }
     }
 
@@ -134,6 +143,28 @@ impl<C: Channel> Wire<C> {
             self.written_at = now;
         }
         now.duration_since(self.written_at.max(moving_since)) > WRITE_TIMEOUT
+    }
+
+    /// The broker refused an event for now, and perhaps on this channel only. RabbitMQ 3.10 binds
+    /// a channel to a quorum queue's leader at its first publish to the queue. If that node has
+    /// just died, everything is refused on the channel until the node is back, while a new
+    /// channel finds the new leader.
+    pub(super) fn refused(&mut self, now: Instant) -> bool {
+        if now.duration_since(self.opened_at) >= REFUSING_AGE {
+            self.leaving_since.get_or_insert(now);
+        }
+        self.is_leaving()
+    }
+
+    /// Whether nothing more is to be sent over it.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.leaving_since.is_some()
+    }
+
+    /// Whether it can go.
+    pub(super) fn is_left(&self, now: Instant) -> bool {
+        self.leaving_since
+            .is_some_and(|since| self.in_flight == 0 || now.duration_since(since) > LEAVE_TIMEOUT)
     }
 
     /// Events without an answer.

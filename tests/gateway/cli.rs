@@ -319,3 +319,27 @@ async fn the_demo_shows_what_it_promises() {
         }
     }
 }
+
+/// With `topology = "ignore"` nobody else would notice before the first event.
+#[tokio::test]
+async fn check_finds_a_missing_exchange_that_nobody_declares() {
+    let broker = broker::shared().await;
+    let gateway = Setup::new()
+        .broker(broker)
+        .broker_lines("topology = \"ignore\"")
+        .prepare();
+    let check = ["check", "--broker"];
+    let text = exits(&gateway, &check, 1).await;
+    let missing = format!("error: exchange {}: it is not there", gateway.exchange());
+    assert!(text.contains(&missing), "{text}");
+    broker
+        .declare_exchange(gateway.exchange(), lapin::ExchangeKind::Topic)
+        .await;
+    // Without the one for the quarantine most gateways do well.
+    let text = exits(&gateway, &check, 0).await;
+    let missing = format!(
+        "note: exchange {}.quarantine: it is not",
+        gateway.exchange()
+    );
+    assert!(text.contains(&missing), "{text}");
+}

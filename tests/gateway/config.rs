@@ -67,6 +67,7 @@ fn corpus(folder: &str) -> (TempDir, Vec<PathBuf>) {
     write(&at.join("certs/text.pem"), "not a certificate", 0o600);
     let torn = "-----BEGIN CERTIFICATE-----\n!!!\n-----END CERTIFICATE-----\n";
     write(&at.join("certs/torn.pem"), torn, 0o600);
+    authorities(&at.join("certs"));
     let entries = std::fs::read_dir(at).expect("corpus");
     let mut files: Vec<_> = entries
         .map(|entry| entry.expect("entry").path())
@@ -78,6 +79,46 @@ fn corpus(folder: &str) -> (TempDir, Vec<PathBuf>) {
     files.sort();
     assert!(!files.is_empty(), "tests/configs/{folder} is empty");
     (directory, files)
+}
+
+/// Authorities of clients, and their lists of what they have revoked.
+fn authorities(at: &Path) {
+    let authority = |name: &str, until: i32| {
+        let mut params = rcgen::CertificateParams::new(Vec::new()).expect("parameters");
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params
+            .distinguished_name
+            .push(rcgen::DnType::CommonName, name);
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+        params.not_after = rcgen::date_time_ymd(until, 1, 1);
+        let key = rcgen::KeyPair::generate().expect("key");
+        let authority = rcgen::CertifiedIssuer::self_signed(params, key).expect("authority");
+        write(&at.join(format!("{name}.pem")), &authority.pem(), 0o644);
+        authority
+    };
+    let partners = authority("partners", 2040);
+    let suppliers = authority("suppliers", 2040);
+    let past = authority("past", 2021);
+    let bundle = partners.pem() + &past.pem();
+    write(&at.join("bundle.pem"), &bundle, 0o644);
+    for (name, issuer, until) in [
+        ("partners", &partners, 2040),
+        ("suppliers", &suppliers, 2040),
+        ("ended", &partners, 2021),
+    ] {
+        let params = rcgen::CertificateRevocationListParams {
+            this_update: rcgen::date_time_ymd(2020, 1, 1),
+            next_update: rcgen::date_time_ymd(until, 1, 1),
+            crl_number: rcgen::SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: Vec::new(),
+            key_identifier_method: rcgen::KeyIdMethod::Sha256,
+        };
+        let list = params.signed_by(issuer).expect("list");
+        let list = list.pem().expect("PEM");
+        write(&at.join(format!("{name}.crl")), &list, 0o644);
+    }
 }
 
 fn copy(from: &Path, to: &Path) {

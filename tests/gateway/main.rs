@@ -15,9 +15,15 @@ mod config;
 #[cfg(test)]
 mod crash;
 #[cfg(test)]
+mod dependencies;
+#[cfg(test)]
 mod faults;
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod path;
+#[cfg(test)]
+mod replay;
 #[cfg(test)]
 mod samples;
 #[cfg(test)]

@@ -1,12 +1,11 @@
-//! SIGTERM: what is under way is finished, what is new is turned away, and nothing is lost.
+//! SIGTERM: what is under way is finished, and what is new is turned away. Under load, and at
+//! any moment, in `faults`.
 
 use tokio::io::AsyncWriteExt;
 
 use crate::support::balance::balance;
-use crate::support::broker;
 use crate::support::eventually::eventually;
 use crate::support::gateway::{Gateway, Setup};
-use crate::support::load::{self, Load};
 use crate::support::sender::{Answer, Stream};
 use crate::support::webhook::Webhook;
 
@@ -81,32 +80,4 @@ async fn the_drain_has_an_end() {
     gateway.term();
     gateway.ended().await;
     assert!(before.elapsed().as_secs() < 15, "{:?}", before.elapsed());
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn under_load_nothing_acknowledged_is_lost() {
-    let broker = broker::shared().await;
-    let mut gateway = Setup::new()
-        .broker(broker)
-        .sources(&load::sources())
-        .start()
-        .await;
-    let queue = gateway.consume(broker).await;
-    let load = Load::start(&gateway.sender(), 0);
-    load.more(60).await;
-    gateway.term();
-    let status = gateway.ended().await;
-    assert_eq!(status.code(), Some(0), "{}", gateway.log());
-    gateway.start().await;
-    load.more(30).await;
-    let ledger = load.stop().await;
-    // While draining, a connection may be told so; nothing else is a reason.
-    let only_draining = ledger
-        .refused
-        .iter()
-        .all(|(status, body)| *status == 503 && body.contains("draining"));
-    assert!(only_draining, "{:?}", ledger.refused);
-    let messages = ledger.arrived_in(&queue).await;
-    ledger.assert_delivered_in_order(&messages);
-    balance(&gateway).await;
 }

@@ -4,9 +4,11 @@
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpSocket;
 
 use crate::support::balance::balance;
-use crate::support::eventually::eventually;
+use crate::support::eventually::{PATIENCE, eventually};
+use crate::support::frames::{HEADERS, frame, hello, post, whole};
 use crate::support::gateway::{Gateway, Setup};
 use crate::support::sender::{Answer, Stream, Version, until_closed};
 use crate::support::webhook::Webhook;
@@ -90,6 +92,40 @@ async fn a_connection_that_says_nothing_after_its_handshake() {
     }
     assert_serves(&gateway, "after").await;
     balance(&gateway).await;
+}
+
+#[tokio::test]
+async fn a_head_that_is_not_ended_over_http2() {
+    let gateway = Setup::new()
+        .limits(&format!("header_timeout = \"{DEADLINE}\""))
+        .start()
+        .await;
+    let begun = frame(HEADERS, 0, 1, &post(&[]));
+    let cut_short = whole(1)[..20].to_vec();
+    for head in [begun, cut_short] {
+        let mut stream = gateway.sender().stream(&[b"h2"]).await.unwrap();
+        let bytes = [hello(&[]), head].concat();
+        stream.write_all(&bytes).await.unwrap();
+        stream.flush().await.unwrap();
+        let (after, _) = until_closed(&mut stream).await;
+        assert_struck(after);
+    }
+    balance(&gateway).await;
+}
+
+/// Operators' pages are asked for by programs that may hang.
+#[tokio::test]
+async fn a_reader_of_the_admin_listener_that_does_not_read() {
+    let gateway = Setup::new().start().await;
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut stream = socket.connect(gateway.admin_address()).await.unwrap();
+    let pages = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(100);
+    // Soon nothing more is taken, because nothing can be answered.
+    let asking = async { while stream.write_all(&pages).await.is_ok() {} };
+    let cut = tokio::time::timeout(PATIENCE, asking).await;
+    assert!(cut.is_ok(), "it was never cut");
+    assert_eq!(gateway.admin("/livez").await.status, 200);
 }
 
 #[tokio::test]

@@ -152,7 +152,7 @@ fn read(file: &str) -> String {
 
 /// All Rust sources.
 fn sources() -> Vec<String> {
-    ["src", "tests", "benches", "fuzz/fuzz_targets"]
+    ["src", "tests", "benches", "fuzz"]
         .iter()
         .flat_map(|folder| files(folder, &["rs"]))
         .collect()
@@ -368,7 +368,7 @@ fn metrics_are_documented_and_documented_metrics_exist() {
             .collect::<Vec<_>>()
             .join("\n"),
     );
-    let pages = ["README.md", "deploy/metrics.md"];
+    let pages = ["README.md", "deploy/metrics.md", "deploy/reliability.md"];
     let documents: String = pages
         .iter()
         .filter_map(|page| std::fs::read_to_string(root().join(page)).ok())
@@ -378,14 +378,7 @@ fn metrics_are_documented_and_documented_metrics_exist() {
         .difference(&documented)
         .map(|name| format!("src/metrics.rs: `{name}` is in neither of {pages:?}"))
         .collect();
-    // Names of message headers begin alike; a histogram has series of its own.
-    let base = |name: &str| {
-        ["_bucket", "_sum", "_count"]
-            .iter()
-            .find_map(|suffix| name.strip_suffix(suffix))
-            .unwrap_or(name)
-            .to_owned()
-    };
+    // Names of message headers begin alike.
     let looks_like_a_metric = |name: &&String| {
         ["_total", "_seconds", "_bytes", "_bucket", "_sum", "_count"]
             .iter()
@@ -395,10 +388,85 @@ fn metrics_are_documented_and_documented_metrics_exist() {
         documented
             .iter()
             .filter(looks_like_a_metric)
-            .filter(|name| !there.contains(*name) && !there.contains(&base(name)))
+            .filter(|name| !there.contains(*name) && !there.contains(base_of_series(name)))
             .map(|name| format!("{pages:?}: `{name}` is not in src/metrics.rs")),
     );
     assert_none(&findings, "metrics and their documentation");
+}
+
+/// A histogram has series of its own.
+fn base_of_series(name: &str) -> &str {
+    ["_bucket", "_sum", "_count"]
+        .iter()
+        .find_map(|suffix| name.strip_suffix(suffix))
+        .unwrap_or(name)
+}
+
+/// The words in double quotes after each `key=`, `key!=`, `key=~`, taken apart at `|`.
+fn label_values<'a>(text: &'a str, key: &str) -> Vec<&'a str> {
+    let quoted = text.split(key).skip(1).filter_map(|rest| {
+        let (operator, rest) = rest.split_once('"')?;
+        let value = rest.split_once('"')?.0;
+        matches!(operator, "=" | "!=" | "=~" | "!~").then_some(value)
+    });
+    quoted.flat_map(|value| value.split('|')).collect()
+}
+
+/// An alert that names nothing that exists never goes off, and nobody notices.
+#[test]
+fn alerts_name_what_exists_and_have_a_section() {
+    use hookgate::pipeline::verify::Refusal;
+    use hookgate::reject::Reject;
+
+    let (rules, page) = (read("deploy/alerts.yml"), read("deploy/reliability.md"));
+    let metrics = metric_names(&read("src/metrics.rs"));
+    let mut findings: Vec<_> = metric_names(&rules)
+        .iter()
+        .filter(|name| !metrics.contains(*name) && !metrics.contains(base_of_series(name)))
+        .map(|name| format!("deploy/alerts.yml: `{name}` is not in src/metrics.rs"))
+        .collect();
+    let reasons: BTreeSet<_> = Reject::LABELS.into_iter().chain(Refusal::LABELS).collect();
+    let unknown = |reason: &&str| !reasons.contains(reason);
+    findings.extend(
+        [&rules, &page]
+            .into_iter()
+            .flat_map(|text| label_values(text, "reason"))
+            .filter(unknown)
+            .map(|reason| format!("deploy/alerts.yml or reliability.md: no reason \"{reason}\"")),
+    );
+    let results = read("src/metrics.rs");
+    findings.extend(
+        label_values(&rules, "result")
+            .into_iter()
+            .filter(|result| !results.contains(&format!("\"{result}\"")))
+            .map(|result| format!("deploy/alerts.yml: no result \"{result}\"")),
+    );
+    let sections: BTreeSet<String> = page
+        .lines()
+        .filter_map(|line| line.trim_start_matches('#').strip_prefix(' '))
+        .map(|title| {
+            title
+                .to_lowercase()
+                .replace(' ', "-")
+                .replace([',', '?'], "")
+        })
+        .collect();
+    let links = rules.split("deploy/reliability.md#").skip(1);
+    let links = links.chain(page.split("](#").skip(1));
+    findings.extend(
+        links
+            .filter_map(|rest| rest.split([')', '\n']).next())
+            .filter(|link| !sections.contains(*link))
+            .map(|link| format!("deploy/reliability.md: there is no section #{link}")),
+    );
+    let alerts = rules.matches("- alert: ").count();
+    let runbooks = rules.matches("runbook: deploy/reliability.md#").count();
+    if alerts != runbooks {
+        findings.push(format!(
+            "deploy/alerts.yml: {alerts} alerts, and {runbooks} with a runbook"
+        ));
+    }
+    assert_none(&findings, "alerts and the operator's page");
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! machine is compared with a reference from the same run.
 
 mod floods;
+mod maps;
 mod overload;
 mod recovery;
 mod sizes;

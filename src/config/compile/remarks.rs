@@ -7,6 +7,7 @@ use crate::config::compile::Compiler;
 use crate::config::raw::{RawVerify, Window};
 use crate::config::secrets::Listed;
 use crate::config::value::Shown;
+use crate::pipeline::verify;
 
 impl Compiler<'_> {
     pub(super) fn shout_insecure(&self) {
@@ -30,6 +31,11 @@ impl Compiler<'_> {
 
     /// Settings that are no mistake, but do not do what somebody may expect.
     pub(super) fn remark(&self) {
+        if let Some(own) = &self.own_verify {
+            for remark in verify::remarks(own, &self.raw.config) {
+                self.reporter.push(remark);
+            }
+        }
         if self.raw.enforce == Some(false) {
             self.reporter.warning(
                 &["enforce"],

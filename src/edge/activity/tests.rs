@@ -43,13 +43,28 @@ fn between_requests_a_connection_may_idle_but_a_begun_head_is_due() {
 }
 
 #[test]
-fn on_http2_only_the_preface_is_a_head_and_only_requests_count_as_use() {
+fn on_http2_the_preface_and_each_head_are_due_and_only_requests_count_as_use() {
     let (activity, t0) = new(Protocol::Http2);
     activity.read(32, t0).unwrap();
+    activity.framed(0, None, t0).unwrap();
     assert_eq!(activity.check(t0), Ok(after(5, t0)));
     activity.read(1, t0).unwrap();
+    activity.framed(1, None, t0).unwrap();
     assert_eq!(activity.check(t0), Ok(after(60, t0)));
+    activity.begin(t0);
+    for secs in [1, 3] {
+        activity.framed(2, Some(1), after(secs, t0)).unwrap();
+        assert_eq!(activity.check(after(secs, t0)), Ok(after(6, t0)));
+    }
+    // Another head, of which the beginning came together with the end of the one before.
+    activity.framed(3, Some(2), after(4, t0)).unwrap();
+    assert_eq!(activity.check(after(4, t0)), Ok(after(9, t0)));
+    let slow = Err(Ending::Now("head too slow"));
+    assert_eq!(activity.check(after(9, t0)), slow);
+    activity.framed(3, None, after(8, t0)).unwrap();
+    activity.end(t0, true);
     activity.read(17, after(59, t0)).unwrap();
+    activity.framed(4, None, after(59, t0)).unwrap();
     let idle = Err(Ending::Gracefully("idle"));
     assert_eq!(activity.check(after(60, t0)), idle);
 }
@@ -57,6 +72,8 @@ fn on_http2_only_the_preface_is_a_head_and_only_requests_count_as_use() {
 #[test]
 fn requests_that_do_not_get_on_are_cut() {
     let (activity, t0) = new(Protocol::Http2);
+    activity.read(100, t0).unwrap();
+    activity.framed(2, None, t0).unwrap();
     activity.begin(t0);
     activity.begin(after(10, t0));
     assert_eq!(activity.check(after(10, t0)), Ok(after(30, t0)));
@@ -125,6 +142,45 @@ fn bytes_must_lead_to_requests() {
     activity.body_read(1000);
     activity.read(8000, now).unwrap();
     assert_eq!(activity.read(1, now), Err(Flood));
+}
+
+#[test]
+fn frames_must_lead_to_requests() {
+    let (activity, now) = new(Protocol::Http2);
+    activity.framed(FRAMES_MAX, None, now).unwrap();
+    activity.begin(now);
+    activity.end(now, true);
+    activity.framed(2 * FRAMES_MAX, None, now).unwrap();
+    let flood = activity.framed(2 * FRAMES_MAX + 1, None, now);
+    assert_eq!(flood, Err(Flood));
+}
+
+#[test]
+fn a_connection_has_so_many_requests() {
+    let (activity, now) = new(Protocol::Http1);
+    for _ in 1..REQUESTS_MAX {
+        activity.begin(now);
+        activity.end(now, true);
+    }
+    assert!(activity.check(now).is_ok());
+    activity.begin(now);
+    let enough = Err(Ending::Gracefully("has had enough"));
+    assert_eq!(activity.check(now), enough);
+    activity.closing(now);
+    assert!(activity.check(now).is_ok());
+}
+
+#[test]
+fn what_nobody_asked_for_is_known_until_the_next_head() {
+    let (activity, now) = new(Protocol::Http1);
+    assert!(activity.unasked());
+    activity.begin(now);
+    activity.flushed();
+    assert!(!activity.unasked());
+    activity.end(now, true);
+    assert!(!activity.unasked());
+    activity.flushed();
+    assert!(activity.unasked());
 }
 
 #[test]

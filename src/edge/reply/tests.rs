@@ -48,6 +48,8 @@ fn every_reject() -> Vec<(Reject, u16, Fields)> {
         ),
         (Reject::AddressNotAllowed, 403, vec![]),
         (Reject::Ambiguous("two Hosts"), 400, vec![]),
+        (Reject::HeadMalformed, 400, vec![]),
+        (Reject::HeadTooLarge, 431, vec![]),
         (
             Reject::Unverified(secret),
             401,
@@ -59,6 +61,7 @@ fn every_reject() -> Vec<(Reject, u16, Fields)> {
         (Reject::UnsupportedType, 415, vec![]),
         (Reject::UnsupportedCoding, 415, vec![]),
         (Reject::Malformed("at byte 3".to_owned()), 400, vec![]),
+        (Reject::DuplicateKey("/a/0/b".to_owned()), 400, vec![]),
         (Reject::SchemaViolated(vec![violation()]), 422, vec![]),
         (
             Reject::PeerLimited(overrun(20, 1, 200, 2_001)),

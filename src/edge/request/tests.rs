@@ -39,7 +39,7 @@ enum Act {
     Read(Decision),
     /// Panics after it knows the source.
     Panic,
-    /// Waits to be told to go on.
+    /// Waits to be told to go on; panics at `/panic`.
     Wait,
 }
 
@@ -50,6 +50,7 @@ impl Decide for Scripted {
         _now: Now,
         account: &mut Account,
     ) -> Decision {
+        let path = arrival.head.path.clone();
         self.heads.lock().unwrap().push(arrival.head.clone());
         account.source = Some(Arc::from("shop"));
         account.key = Some(Arc::from("2026"));
@@ -66,6 +67,7 @@ impl Decide for Scripted {
                 decision.clone()
             }
             Act::Panic => panic!("s3cret"),
+            Act::Wait if path == "/panic" => panic!("s3cret"),
             Act::Wait => {
                 self.begun.notify_one();
                 self.go_on.notified().await;
@@ -187,6 +189,7 @@ fn every_decision() -> Vec<Decision> {
         Reject::UnsupportedType,
         Reject::UnsupportedCoding,
         Reject::Malformed(String::new()),
+        Reject::DuplicateKey(String::new()),
         Reject::SchemaViolated(Vec::new()),
         Reject::PeerLimited(overrun()),
         Reject::SourceLimited(overrun()),
@@ -252,6 +255,74 @@ async fn a_panic_costs_one_request_and_says_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_panic_leaves_the_other_streams_of_its_connection_alone() {
+    let setup = setup(Act::Wait);
+    let (client, _serving) = served(Protocol::Http2, &terms(), setup.gateway.clone());
+    let (mut sender, _connection) = h2_client(client).await;
+    let slow = sender.send_request(get("http://h/shop"));
+    let slow = tokio::spawn(slow);
+    setup.pipeline.begun.notified().await;
+    for _ in 0..3 {
+        let answer = sender.send_request(get("http://h/panic")).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(answer.headers()["retry-after"], "30");
+    }
+    setup.pipeline.go_on.notify_one();
+    let answer = slow.await.unwrap().unwrap();
+    assert_eq!(answer.status(), StatusCode::ACCEPTED);
+    let name = "hookgate_rejected_total{source=\"shop\",reason=\"defect\"}";
+    assert_eq!(setup.books()[name], 3.0);
+}
+
+/// The last thing that a request does is to say what became of it.
+#[tokio::test(start_paused = true)]
+async fn a_panic_outside_of_the_pipeline_costs_one_request_too() {
+    let subscriber = subscriber(Format::Json, EnvFilter::new("info"), || Broken);
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let setup = setup(Act::Say(Ok(accepted())));
+    let (client, _serving) = served(Protocol::Http2, &terms(), setup.gateway.clone());
+    let (mut sender, _connection) = h2_client(client).await;
+    for _ in 0..3 {
+        let answer = sender.send_request(get("http://h/shop")).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(answer.headers()["retry-after"], "30");
+        assert!(answer.headers().contains_key(X_REQUEST_ID));
+    }
+    let page = setup.pipeline.metrics.render();
+    assert!(page.contains("hookgate_requests_in_flight 0\n"), "{page}");
+    let name = "hookgate_accepted_total{source=\"shop\"}";
+    assert_eq!(setup.books()[name], 3.0);
+}
+
+/// A log that panics.
+struct Broken;
+
+impl std::io::Write for Broken {
+    fn write(&mut self, _line: &[u8]) -> std::io::Result<usize> {
+        panic!("as meant")
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_panicked_before_it_was_counted_is_counted_as_a_defect() {
+    let setup = setup(Act::Panic);
+    let ticket = Ticket::new(&setup.gateway.0);
+    let panicking = tokio::spawn(async move {
+        let _ticket = ticket;
+        panic!("as meant");
+    });
+    assert!(panicking.await.unwrap_err().is_panic());
+    setup.check_books(&[
+        "hookgate_received_total{source=\"_unknown\"}",
+        "hookgate_rejected_total{source=\"_unknown\",reason=\"defect\"}",
+    ]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_sender_that_hangs_up_changes_nothing() {
     let setup = setup(Act::Wait);
     let (mut client, serving) = served(Protocol::Http1, &terms(), setup.gateway.clone());
@@ -305,7 +376,8 @@ async fn http1_is_closed_when_a_body_was_left_unread_and_else_not() {
         (Act::Read(Ok(accepted())), POST, 202, false),
         (Act::Read(refused()), POST, 403, false),
         (Act::Say(refused()), GET, 403, false),
-        (Act::Say(refused()), POST, 403, true),
+        (Act::Say(refused()), POST, 403, false),
+        (Act::Say(refused()), announced, 403, true),
         (Act::Read(Ok(accepted())), broken, 400, true),
         (Act::Read(Ok(accepted())), &endless, 413, true),
         (Act::Read(Ok(accepted())), trailer, 400, true),
@@ -515,4 +587,88 @@ fn texts_are_cut_at_characters() {
     assert_eq!(shortened("abcd", 3), "abc...");
     assert_eq!(shortened("ab\u{e9}", 3), "ab...");
     assert_eq!(shortened("\u{1f980}", 3), "...");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_head_that_cannot_be_read_is_answered_and_booked_like_everything_else() {
+    let fields = "A: b\r\n".repeat(64);
+    let many = format!("GET /shop HTTP/1.1\r\nHost: h\r\n{fields}\r\n");
+    let long = format!("GET /{} HTTP/1.1\r\nHost: h\r\n\r\n", "x".repeat(20_000));
+    for (raw, status, label) in [
+        ("GET /shop HTTP/9\r\n\r\n", 400, "head_malformed"),
+        (
+            "POST /shop HTTP/1.1\r\nHost : h\r\n\r\n",
+            400,
+            "head_malformed",
+        ),
+        (&*many, 431, "head_too_large"),
+        (&*long, 431, "head_too_large"),
+    ] {
+        let setup = setup(Act::Say(Ok(accepted())));
+        let answer = setup.send(raw.as_bytes()).await;
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{head}");
+        for field in [
+            "x-request-id: ",
+            "connection: close",
+            "date: ",
+            "cache-control: no-store",
+        ] {
+            assert!(head.contains(&format!("\r\n{field}")), "{field}: {head}");
+        }
+        assert!(
+            head.contains(&format!("content-length: {}", body.len())),
+            "{head}"
+        );
+        let problem: Value = serde_json::from_str(body).unwrap();
+        assert_eq!(problem["code"], label);
+        let id = problem["instance"].as_str().unwrap();
+        assert!(head.contains(&format!("x-request-id: {id}\r\n")), "{head}");
+        setup.check_books(&[
+            "hookgate_received_total{source=\"_unknown\"}",
+            &format!("hookgate_rejected_total{{source=\"_unknown\",reason=\"{label}\"}}"),
+        ]);
+        assert!(setup.pipeline.heads.lock().unwrap().is_empty());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_before_a_head_that_cannot_be_read_arrives_whole() {
+    let setup = setup(Act::Say(Ok(accepted())));
+    let answers = setup
+        .send(&[GET, b"GET\0/ HTTP/1.1\r\n\r\n"].concat())
+        .await;
+    assert!(answers.starts_with("HTTP/1.1 202 "), "{answers}");
+    assert_eq!(answers.matches("HTTP/1.1 400 ").count(), 1, "{answers}");
+    assert!(answers.contains("head_malformed"), "{answers}");
+    assert_eq!(answers.matches("HTTP/1.1 ").count(), 2, "{answers}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_turned_away_keeps_the_connection_if_the_body_is_short() {
+    let head = "POST /shop HTTP/1.1\r\nHost: h\r\n";
+    let close = "connection: close";
+    for (lines, sent, kept) in [
+        ("Content-Length: 5\r\n", 5, true),
+        ("Content-Length: 65536\r\n", 65_536, true),
+        ("Content-Length: 65537\r\n", 65_537, false),
+        // What is not sent is not waited for.
+        ("Content-Length: 5\r\n", 4, false),
+        ("Content-Length: 5\r\nExpect: 100-continue\r\n", 0, false),
+    ] {
+        let setup = setup(Act::Say(Err(Reject::Overloaded)));
+        let (mut client, serving) = served(Protocol::Http1, &terms(), setup.gateway.clone());
+        let request = format!("{head}{lines}\r\n{}", "x".repeat(sent));
+        client.write_all(request.as_bytes()).await.unwrap();
+        let answer = read_until(&mut client, "\"code\":\"overloaded\"").await;
+        assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+        assert_eq!(!answer.contains(close), kept, "{lines}{sent}: {answer}");
+        if kept {
+            client.write_all(GET).await.unwrap();
+            let answer = read_until(&mut client, "overloaded").await;
+            assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+        }
+        drop(client);
+        serving.await.unwrap();
+    }
 }

@@ -91,7 +91,7 @@ fn refused(disk: &FaultDisk) -> Option<String> {
         refuse_damage: true,
         ..options()
     };
-    match Journal::open_on(Arc::new(disk.clone()), options, tuning()) {
+    match open_on(disk, options, tuning()) {
         Ok(_) => None,
         Err(OpenError::Damaged(why)) => Some(why),
         Err(other) => panic!("{other}"),
@@ -287,7 +287,7 @@ fn a_header_of_a_later_version_is_refused_without_a_touch() {
     let checksum = crc32c::crc32c(&bytes[..60]);
     bytes[60..64].copy_from_slice(&checksum.to_le_bytes());
     disk.put(&segment_path(0), &bytes);
-    let error = Journal::open_on(Arc::new(disk.clone()), options(), tuning()).unwrap_err();
+    let error = open_on(&disk, options(), tuning()).unwrap_err();
     assert!(error.to_string().contains("format version 2"), "{error}");
     assert_eq!(disk.bytes(&segment_path(0)), bytes);
 }
@@ -296,7 +296,7 @@ fn a_header_of_a_later_version_is_refused_without_a_touch() {
 fn a_disk_that_cannot_be_read_is_not_damaged() {
     let disk = killed(3);
     disk.fail_reads(true);
-    let error = Journal::open_on(Arc::new(disk.clone()), options(), tuning()).unwrap_err();
+    let error = open_on(&disk, options(), tuning()).unwrap_err();
     assert!(matches!(error, OpenError::Io { .. }), "{error}");
     disk.fail_reads(false);
     assert_eq!(survivors(&open(&disk)), [0, 1, 2]);
@@ -332,7 +332,7 @@ fn a_record_that_changes_under_a_reader_is_an_error_with_instructions() {
         ring_records_max: 0,
         ..tuning()
     };
-    let journal = Journal::open_on(Arc::new(disk.clone()), options(), tuning).unwrap();
+    let journal = open_on(&disk, options(), tuning).unwrap();
     for number in 0..3 {
         append(&journal, &payload(number, 20)).unwrap();
     }

@@ -38,7 +38,7 @@ fn strict() -> Options {
 /// payloads differ between lives.
 fn live(disk: &FaultDisk, salt: u64, before: &Life) -> Life {
     let mut life = before.clone();
-    let Ok(journal) = Journal::open_on(Arc::new(disk.clone()), strict(), tuning()) else {
+    let Ok(journal) = open_on(disk, strict(), tuning()) else {
         return life;
     };
     let mut number = salt * 1000;
@@ -77,7 +77,7 @@ fn live(disk: &FaultDisk, salt: u64, before: &Life) -> Life {
 /// Opens what a crash left, and compares.
 #[track_caller]
 fn check(disk: &FaultDisk, life: &Life, when: &str) {
-    let journal = match Journal::open_on(Arc::new(disk.clone()), strict(), tuning()) {
+    let journal = match open_on(disk, strict(), tuning()) {
         Ok(journal) => journal,
         Err(error) => panic!("{when}: does not open: {error}"),
     };
@@ -178,7 +178,7 @@ fn a_full_disk_and_then_a_loss_of_power() {
             bytes_max: 1 << 20,
             ..strict()
         };
-        let journal = Journal::open_on(Arc::new(disk.clone()), options, tuning()).unwrap();
+        let journal = open_on(&disk, options, tuning()).unwrap();
         disk.set_size(Some(size));
         for number in 0..18 {
             if number == 9 {
@@ -216,7 +216,7 @@ fn a_crash_while_recovering() {
         for again in 1..=6 {
             let disk = lost.after_kill();
             disk.fail_at(again, true);
-            drop(Journal::open_on(Arc::new(disk.clone()), strict(), tuning()));
+            drop(open_on(&disk, strict(), tuning()));
             check(
                 &disk.after_kill(),
                 &life,
@@ -251,11 +251,7 @@ fn a_crash_while_setting_aside() {
     for call in 1..=16 {
         let disk = disk.after_kill();
         disk.fail_at(call, true);
-        drop(Journal::open_on(
-            Arc::new(disk.clone()),
-            options(),
-            tuning(),
-        ));
+        drop(open_on(&disk, options(), tuning()));
         for after in [disk.after_kill(), disk.after_power_loss(&mut random)] {
             assert_eq!(read_all(&open(&after), 0), whole, "call {call}");
         }

@@ -3,6 +3,8 @@
 //! It is as unkind as a real one may be. A failed sync marks its bytes as written without writing
 //! them. After a crash each sector that was not synced is old or new, and each change of
 //! a name that was not synced is there or not.
+//!
+//! It can keep what it was at every call, to have power lost there later, and more than once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -17,25 +19,55 @@ const SECTOR: usize = 64;
 #[derive(Clone, Debug, Default)]
 pub(super) struct FaultDisk(Arc<Mutex<World>>);
 
-#[derive(Debug)]
-struct World {
+/// What is on a disk, and what of it is on stable storage.
+#[derive(Clone, Debug)]
+pub(super) struct Image {
+    /// What is written as a whole or not at all.
+    sector: usize,
     inodes: Vec<Inode>,
     names: BTreeMap<PathBuf, usize>,
     /// What the names are after a loss of power, and what was done to them since.
     durable_names: BTreeMap<PathBuf, usize>,
     unsynced: Vec<NameChange>,
+}
+
+/// What a disk was when it was called.
+#[derive(Clone, Debug)]
+pub(super) struct Moment {
+    /// The number of the call, which has not begun.
+    pub(super) call: u64,
+    pub(super) image: Image,
+}
+
+/// What becomes of changes of names that were not synced.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Names {
+    /// Each is there or not.
+    Some,
+    /// None is there.
+    None,
+}
+
+#[derive(Debug)]
+struct World {
+    image: Image,
     locked: bool,
     /// Calls that change something, so far.
     calls: u64,
-    /// The call that fails, and those after it too if `fails_on`.
-    fails_at: Option<u64>,
-    fails_on: bool,
+    /// The call that fails, and whether those after it do, too.
+    fails_at: Option<(u64, bool)>,
+    /// The write that finds the disk full after so many bytes, counted from the next one on.
+    full_at: Option<(u64, usize)>,
     fails_reads: bool,
     reads: u64,
+    /// Kept since it was asked to.
+    moments: Option<Vec<Moment>>,
     /// Files that are open, now and at most.
     open: usize,
     open_max: usize,
     bytes_max: Option<usize>,
+    /// Whether it says how much is free. If not, writes have to find out.
+    says_free: bool,
     log: Vec<String>,
     random: fastrand::Rng,
 }
@@ -43,19 +75,24 @@ struct World {
 impl Default for World {
     fn default() -> Self {
         Self {
-            inodes: Vec::new(),
-            names: BTreeMap::new(),
-            durable_names: BTreeMap::new(),
-            unsynced: Vec::new(),
+            image: Image {
+                sector: SECTOR,
+                inodes: Vec::new(),
+                names: BTreeMap::new(),
+                durable_names: BTreeMap::new(),
+                unsynced: Vec::new(),
+            },
             locked: false,
             calls: 0,
             fails_at: None,
-            fails_on: false,
+            full_at: None,
             fails_reads: false,
             reads: 0,
+            moments: None,
             open: 0,
             open_max: 0,
             bytes_max: None,
+            says_free: false,
             log: Vec::new(),
             random: fastrand::Rng::with_seed(7),
         }
@@ -90,6 +127,39 @@ struct FaultDir(Arc<Mutex<World>>);
 struct FaultGuard(Arc<Mutex<World>>);
 
 impl FaultDisk {
+    /// An empty one with larger sectors, or smaller ones.
+    pub(super) fn with_sectors(bytes: usize) -> Self {
+        let disk = Self::default();
+        disk.0.lock().unwrap().image.sector = bytes;
+        disk
+    }
+
+    /// From now on it keeps what it is at every call that changes something.
+    pub(super) fn keep_moments(&self) {
+        self.0.lock().unwrap().moments = Some(Vec::new());
+    }
+
+    /// What it kept, and what it is now.
+    pub(super) fn moments(&self) -> Vec<Moment> {
+        let mut world = self.0.lock().unwrap();
+        let mut moments = world.moments.take().unwrap_or_default();
+        moments.push(Moment {
+            call: world.calls + 1,
+            image: world.image.clone(),
+        });
+        moments
+    }
+
+    /// Lets a write find the disk full after so many bytes; `nth` is 1 for the next one.
+    pub(super) fn full_at(&self, nth: u64, bytes: usize) {
+        self.0.lock().unwrap().full_at = Some((nth, bytes));
+    }
+
+    /// Whether that write has not come yet.
+    pub(super) fn will_be_full(&self) -> bool {
+        self.0.lock().unwrap().full_at.is_some()
+    }
+
     /// How many changing calls there were.
     pub(super) fn calls(&self) -> u64 {
         self.0.lock().unwrap().calls
@@ -114,8 +184,7 @@ impl FaultDisk {
     pub(super) fn fail_at(&self, call: u64, on: bool) {
         let mut world = self.0.lock().unwrap();
         world.random.seed(call);
-        world.fails_at = Some(call);
-        world.fails_on = on;
+        world.fails_at = Some((call, on));
     }
 
     pub(super) fn fail_reads(&self, yes: bool) {
@@ -127,6 +196,11 @@ impl FaultDisk {
         self.0.lock().unwrap().bytes_max = bytes_max;
     }
 
+    /// From now on it says how much is free.
+    pub(super) fn say_free(&self) {
+        self.0.lock().unwrap().says_free = true;
+    }
+
     /// The bytes of all files.
     pub(super) fn used(&self) -> usize {
         self.0.lock().unwrap().used()
@@ -136,47 +210,29 @@ impl FaultDisk {
     /// failed sync left in memory only is still shown.
     pub(super) fn after_kill(&self) -> Self {
         let world = self.0.lock().unwrap();
-        Self::of(world.inodes.clone(), world.names.clone(), &world)
+        Self::of(world.image.clone(), &world)
     }
 
     /// The disk after a loss of power.
     pub(super) fn after_power_loss(&self, random: &mut fastrand::Rng) -> Self {
         let world = self.0.lock().unwrap();
-        let inodes: Vec<Inode> = world
-            .inodes
-            .iter()
-            .map(|inode| inode.torn(random))
-            .collect();
-        let mut names = world.durable_names.clone();
-        for change in &world.unsynced {
-            if random.bool() {
-                change.apply(&mut names);
-            }
-        }
-        let disk = Self::of(inodes, names.clone(), &world);
-        let mut settled = disk.0.lock().unwrap();
-        settled.durable_names = names;
-        settled.unsynced.clear();
-        drop(settled);
-        disk
+        Self::of(world.image.after_power_loss(random, Names::Some), &world)
     }
 
-    fn of(inodes: Vec<Inode>, names: BTreeMap<PathBuf, usize>, from: &World) -> Self {
-        let world = World {
-            inodes,
-            names,
-            durable_names: from.durable_names.clone(),
-            unsynced: from.unsynced.clone(),
-            bytes_max: from.bytes_max,
-            ..World::default()
-        };
-        Self(Arc::new(Mutex::new(world)))
+    fn of(mut image: Image, from: &World) -> Self {
+        image.forget_nameless();
+        let disk = Self::from(image);
+        let mut world = disk.0.lock().unwrap();
+        world.bytes_max = from.bytes_max;
+        world.says_free = from.says_free;
+        drop(world);
+        disk
     }
 
     /// A file's bytes.
     pub(super) fn bytes(&self, path: &Path) -> Vec<u8> {
         let world = self.0.lock().unwrap();
-        world.inodes[world.names[path]].live.clone()
+        world.image.inodes[world.image.names[path]].live.clone()
     }
 
     /// Replaces a file, on stable storage.
@@ -187,21 +243,21 @@ impl FaultDisk {
             durable: bytes.to_vec(),
             dirty: BTreeSet::new(),
         };
-        world.inodes.push(inode);
-        let inode = world.inodes.len() - 1;
-        world.names.insert(path.to_owned(), inode);
-        world.durable_names.insert(path.to_owned(), inode);
+        world.image.inodes.push(inode);
+        let inode = world.image.inodes.len() - 1;
+        world.image.names.insert(path.to_owned(), inode);
+        world.image.durable_names.insert(path.to_owned(), inode);
     }
 
     pub(super) fn delete(&self, path: &Path) {
         let mut world = self.0.lock().unwrap();
-        world.names.remove(path);
-        world.durable_names.remove(path);
+        world.image.names.remove(path);
+        world.image.durable_names.remove(path);
     }
 
     /// The paths of all files.
     pub(super) fn paths(&self) -> Vec<PathBuf> {
-        self.0.lock().unwrap().names.keys().cloned().collect()
+        self.0.lock().unwrap().image.names.keys().cloned().collect()
     }
 
     fn call(&self, what: &str, path: &Path) -> io::Result<()> {
@@ -223,12 +279,75 @@ impl FaultDisk {
     }
 }
 
+impl From<Image> for FaultDisk {
+    fn from(image: Image) -> Self {
+        let world = World {
+            image,
+            ..World::default()
+        };
+        Self(Arc::new(Mutex::new(world)))
+    }
+}
+
+impl Image {
+    /// Frees what no name leads to, as a system does when nobody has it open any more.
+    fn forget_nameless(&mut self) {
+        let mut named: BTreeSet<usize> = self.names.values().copied().collect();
+        named.extend(self.durable_names.values());
+        for change in &self.unsynced {
+            match change {
+                NameChange::Insert(_, inode) | NameChange::Rename(_, _, inode) => {
+                    named.insert(*inode);
+                }
+                NameChange::Remove(_) => {}
+            }
+        }
+        for (inode, number) in self.inodes.iter_mut().zip(0..) {
+            if !named.contains(&number) {
+                *inode = Inode::default();
+            }
+        }
+    }
+
+    /// What is left after a loss of power.
+    pub(super) fn after_power_loss(&self, random: &mut fastrand::Rng, kept: Names) -> Self {
+        let inodes = self
+            .inodes
+            .iter()
+            .map(|inode| inode.torn(self.sector, random));
+        let inodes = inodes.collect();
+        let mut names = self.durable_names.clone();
+        for change in &self.unsynced {
+            let kept = match kept {
+                Names::Some => random.bool(),
+                Names::None => false,
+            };
+            if kept {
+                change.apply(&mut names);
+            }
+        }
+        Self {
+            sector: self.sector,
+            inodes,
+            names: names.clone(),
+            durable_names: names,
+            unsynced: Vec::new(),
+        }
+    }
+}
+
 impl World {
     fn call(&mut self, what: &str) -> io::Result<()> {
         self.calls += 1;
+        if let Some(moments) = &mut self.moments {
+            moments.push(Moment {
+                call: self.calls,
+                image: self.image.clone(),
+            });
+        }
         self.log.push(what.to_owned());
-        let fails = self.fails_at.is_some_and(|at| {
-            if self.fails_on {
+        let fails = self.fails_at.is_some_and(|(at, on)| {
+            if on {
                 at <= self.calls
             } else {
                 at == self.calls
@@ -242,20 +361,21 @@ impl World {
     }
 
     fn used(&self) -> usize {
-        let inodes: BTreeSet<usize> = self.names.values().copied().collect();
+        let inodes: BTreeSet<usize> = self.image.names.values().copied().collect();
         inodes
             .into_iter()
-            .map(|inode| self.inodes[inode].live.len())
+            .map(|inode| self.image.inodes[inode].live.len())
             .sum()
     }
 
     fn change(&mut self, change: NameChange) {
-        change.apply(&mut self.names);
-        self.unsynced.push(change);
+        change.apply(&mut self.image.names);
+        self.image.unsynced.push(change);
     }
 
     fn find(&self, path: &Path) -> io::Result<usize> {
-        self.names
+        self.image
+            .names
             .get(path)
             .copied()
             .ok_or_else(|| io::ErrorKind::NotFound.into())
@@ -280,24 +400,21 @@ impl NameChange {
 }
 
 impl Inode {
-    fn touch(&mut self, begin: usize, end: usize) {
-        self.dirty.extend(begin / SECTOR..end.div_ceil(SECTOR));
+    fn touch(&mut self, size: usize, begin: usize, end: usize) {
+        self.dirty.extend(begin / size..end.div_ceil(size));
     }
 
-    fn sync(&mut self) {
+    fn sync(&mut self, size: usize) {
         self.durable.resize(self.live.len(), 0);
         for sector in std::mem::take(&mut self.dirty) {
-            let (begin, end) = (
-                sector * SECTOR,
-                ((sector + 1) * SECTOR).min(self.live.len()),
-            );
+            let (begin, end) = (sector * size, ((sector + 1) * size).min(self.live.len()));
             if begin < end {
                 self.durable[begin..end].copy_from_slice(&self.live[begin..end]);
             }
         }
     }
 
-    fn torn(&self, random: &mut fastrand::Rng) -> Self {
+    fn torn(&self, size: usize, random: &mut fastrand::Rng) -> Self {
         let mut after = self.clone();
         for sector in &self.dirty {
             if random.bool() {
@@ -318,8 +435,8 @@ impl Inode {
         };
         bytes.resize(length.max(self.durable.len()), 0);
         for sector in kept {
-            let begin = sector * SECTOR;
-            let end = (begin + SECTOR).min(self.live.len()).min(bytes.len());
+            let begin = sector * size;
+            let end = (begin + size).min(self.live.len()).min(bytes.len());
             if begin < end {
                 bytes[begin..end].copy_from_slice(&self.live[begin..end]);
             }
@@ -341,6 +458,7 @@ impl Disk for FaultDisk {
     fn list(&self, path: &Path) -> io::Result<Vec<String>> {
         let world = self.0.lock().unwrap();
         let inside = world
+            .image
             .names
             .keys()
             .filter(|name| name.parent() == Some(path));
@@ -352,8 +470,8 @@ impl Disk for FaultDisk {
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         self.call("create", path)?;
         let mut world = self.0.lock().unwrap();
-        world.inodes.push(Inode::default());
-        let inode = world.inodes.len() - 1;
+        world.image.inodes.push(Inode::default());
+        let inode = world.image.inodes.len() - 1;
         world.change(NameChange::Insert(path.to_owned(), inode));
         drop(world);
         Ok(self.file(path, inode))
@@ -379,7 +497,7 @@ impl Disk for FaultDisk {
     fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.call("link to", to)?;
         let mut world = self.0.lock().unwrap();
-        if world.names.contains_key(to) {
+        if world.image.names.contains_key(to) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
         let inode = world.find(from)?;
@@ -399,6 +517,13 @@ impl Disk for FaultDisk {
         Ok(Box::new(FaultDir(Arc::clone(&self.0))))
     }
 
+    fn free_bytes(&self, _path: &Path) -> io::Result<u64> {
+        let world = self.0.lock().unwrap();
+        let said = world.bytes_max.filter(|_| world.says_free);
+        let free = said.map(|max| max.saturating_sub(world.used()));
+        Ok(free.map_or(u64::MAX, |free| u64::try_from(free).unwrap()))
+    }
+
     fn lock(&self, _path: &Path) -> io::Result<Option<Box<dyn Guard>>> {
         let mut world = self.0.lock().unwrap();
         if std::mem::replace(&mut world.locked, true) {
@@ -412,8 +537,8 @@ impl Directory for FaultDir {
     fn sync(&self) -> io::Result<()> {
         let mut world = self.0.lock().unwrap();
         world.call("sync directory")?;
-        world.durable_names = world.names.clone();
-        world.unsynced.clear();
+        world.image.durable_names = world.image.names.clone();
+        world.image.unsynced.clear();
         Ok(())
     }
 }
@@ -434,7 +559,9 @@ impl Drop for FaultGuard {
 
 impl DiskFile for FaultFile {
     fn len(&self) -> io::Result<u64> {
-        Ok(self.world.lock().unwrap().inodes[self.inode].live.len() as u64)
+        Ok(self.world.lock().unwrap().image.inodes[self.inode]
+            .live
+            .len() as u64)
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
@@ -443,7 +570,7 @@ impl DiskFile for FaultFile {
         if world.fails_reads {
             return Err(io::Error::from_raw_os_error(5));
         }
-        let bytes = world.inodes[self.inode]
+        let bytes = world.image.inodes[self.inode]
             .live
             .get(to_usize(offset)..)
             .unwrap_or_default();
@@ -461,7 +588,7 @@ impl DiskFile for FaultFile {
             // A write that fails may have written some.
             size /= 2;
         }
-        let length = world.inodes[self.inode].live.len();
+        let length = world.image.inodes[self.inode].live.len();
         let growth = (offset + size).saturating_sub(length);
         let room = world
             .bytes_max
@@ -470,16 +597,25 @@ impl DiskFile for FaultFile {
             size = size.saturating_sub(growth - room);
             outcome = Err(io::ErrorKind::StorageFull.into());
         }
-        let inode = &mut world.inodes[self.inode];
+        if let Some((nth, bytes)) = world.full_at.take() {
+            if nth > 1 {
+                world.full_at = Some((nth - 1, bytes));
+            } else {
+                size = size.min(bytes);
+                outcome = Err(io::ErrorKind::StorageFull.into());
+            }
+        }
+        let sector = world.image.sector;
+        let inode = &mut world.image.inodes[self.inode];
         if size > 0 {
             let grown = inode.live.len().max(offset + size);
             inode.live.resize(grown, 0);
             inode.live[offset..offset + size].copy_from_slice(&bytes[..size]);
-            inode.touch(length.min(offset), offset + size);
+            inode.touch(sector, length.min(offset), offset + size);
         }
         if outcome.is_err() {
             // The system writes back when it likes: here, at the worst time.
-            inode.sync();
+            inode.sync(sector);
         }
         outcome
     }
@@ -487,23 +623,28 @@ impl DiskFile for FaultFile {
     fn set_len(&self, bytes: u64) -> io::Result<()> {
         let mut world = self.world.lock().unwrap();
         world.call(&format!("cut {}", self.label))?;
-        let inode = &mut world.inodes[self.inode];
+        let sector = world.image.sector;
+        let inode = &mut world.image.inodes[self.inode];
         let before = inode.live.len();
         inode.live.resize(to_usize(bytes), 0);
-        inode.touch(before.min(to_usize(bytes)), before.max(to_usize(bytes)));
+        inode.touch(
+            sector,
+            before.min(to_usize(bytes)),
+            before.max(to_usize(bytes)),
+        );
         Ok(())
     }
 
     fn sync(&self) -> io::Result<()> {
         let mut world = self.world.lock().unwrap();
         let outcome = world.call(&format!("sync {}", self.label));
-        let World { inodes, random, .. } = &mut *world;
-        let inode = &mut inodes[self.inode];
+        let World { image, random, .. } = &mut *world;
+        let inode = &mut image.inodes[self.inode];
         if outcome.is_err() {
             // Some of it may have arrived. The rest is no longer known to be missing.
             inode.dirty.retain(|_| random.bool());
         }
-        inode.sync();
+        inode.sync(image.sector);
         outcome
     }
 }

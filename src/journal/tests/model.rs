@@ -1,9 +1,16 @@
-//! Random histories against a list in memory.
+//! Random histories against a list in memory, and some of them against a second opinion: a database
+//! that shares nothing with us. It says nothing about disks, which other tests do; it says that the
+//! list is what a store of records in order is thought to be.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use redb::backends::InMemoryBackend;
+use redb::{Database, ReadableDatabase as _, TableDefinition};
+
+use super::chance;
 use super::disk::FaultDisk;
+use super::figures::{Row, count};
 use super::support::*;
 use crate::journal::*;
 
@@ -57,10 +64,10 @@ impl World {
     fn open(disk: &FaultDisk, options: &Options) -> Journal {
         let tuning = Tuning {
             ring_records_max: 7,
-            tidy_every: Duration::ZERO,
+            tidy_every: Duration::from_micros(500),
             ..tuning()
         };
-        Journal::open_on(Arc::new(disk.clone()), options.clone(), tuning).unwrap()
+        open_on(disk, options.clone(), tuning).unwrap()
     }
 
     fn reopen(&mut self, disk: FaultDisk) {
@@ -156,4 +163,111 @@ proptest! {
         }
         world.check(0);
     }
+}
+
+/// The database. Worlds follow each other in it.
+struct Oracle {
+    database: Database,
+    world: u64,
+    /// Records of this world that are in it.
+    known: usize,
+}
+
+/// By world and position.
+const RECORDS: TableDefinition<'_, (u64, u64), &[u8]> = TableDefinition::new("records");
+
+impl Oracle {
+    fn new() -> Self {
+        let backend = InMemoryBackend::new();
+        let database = Database::builder().create_with_backend(backend).unwrap();
+        Self {
+            database,
+            world: 0,
+            known: 0,
+        }
+    }
+
+    fn begin_world(&mut self) {
+        self.world += 1;
+        self.known = 0;
+    }
+
+    /// Takes the records that were acknowledged since, and compares what is to be read.
+    fn compare(&mut self, world: &World) {
+        let write = self.database.begin_write().unwrap();
+        {
+            let mut table = write.open_table(RECORDS).unwrap();
+            for (payload, position) in world.records[self.known..].iter().zip(self.known as u64..) {
+                table.insert((self.world, position), &payload[..]).unwrap();
+            }
+            self.known = world.records.len();
+        }
+        write.commit().unwrap();
+        let read = self.database.begin_read().unwrap();
+        let table = read.open_table(RECORDS).unwrap();
+        let unconfirmed = (self.world, world.confirmed)..(self.world, u64::MAX);
+        let expected = table.range(unconfirmed).unwrap().map(|entry| {
+            let (key, payload) = entry.unwrap();
+            (key.value().1, payload.value().to_vec())
+        });
+        let expected: Vec<_> = expected.collect();
+        assert_eq!(read_all(&world.journal, world.confirmed), expected);
+    }
+}
+
+/// As the other test's, but short.
+fn short_step(random: &mut fastrand::Rng) -> Step {
+    match random.u8(..40) {
+        0..18 => {
+            let together = random.usize(1..5);
+            Step::Append((0..together).map(|_| random.usize(..150)).collect())
+        }
+        18 => Step::Append(vec![random.usize(2000..4000)]),
+        19..28 => Step::Confirm(random.u64(..20)),
+        28..37 => Step::Read(random.u64(80..100)),
+        37 => Step::Close,
+        38 => Step::Kill,
+        _ => Step::LosePower(random.u64(..)),
+    }
+}
+
+#[test]
+fn a_journal_is_a_list_and_a_database() {
+    const STEPS: usize = 5;
+    const SEQUENCES_OF_A_WORLD: u32 = 25;
+    let worlds = count(100_000, 1_000_000) / SEQUENCES_OF_A_WORLD;
+    let mut random = chance::dice();
+    let mut oracle = Oracle::new();
+    let mut compared = 0;
+    for number in 0..worlds {
+        let retain = if random.bool() {
+            Duration::ZERO
+        } else {
+            options().retain
+        };
+        let mut world = World::new(Options {
+            retain,
+            bytes_max: 16_000,
+            refuse_damage: true,
+            ..options()
+        });
+        let with_oracle = number.is_multiple_of(10);
+        oracle.begin_world();
+        for _ in 0..SEQUENCES_OF_A_WORLD {
+            for _ in 0..STEPS {
+                world.take(&short_step(&mut random));
+            }
+            if with_oracle {
+                oracle.compare(&world);
+                compared += 1;
+            } else {
+                world.check(world.confirmed);
+            }
+        }
+    }
+    Row::new("J11")
+        .saw("sequences against a list", worlds * SEQUENCES_OF_A_WORLD)
+        .saw("of them against redb too", compared)
+        .saw("differences", 0)
+        .write();
 }

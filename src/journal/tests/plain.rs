@@ -4,6 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use super::disk::FaultDisk;
 use super::support::*;
+use crate::journal::handover::Bounds;
 use crate::journal::*;
 
 fn real(dir: &tempfile::TempDir) -> Options {
@@ -113,7 +114,7 @@ async fn a_reader_that_is_behind_goes_from_disk_to_memory() {
         ring_records_max: 10,
         ..tuning()
     };
-    let journal = Journal::open_on(Arc::new(disk.clone()), options(), tuning).unwrap();
+    let journal = open_on(&disk, options(), tuning).unwrap();
     for number in 0..300 {
         append(&journal, &payload(number, 50)).unwrap();
     }
@@ -148,7 +149,7 @@ async fn a_reader_behind_the_first_segment_begins_with_what_is_there() {
         tidy_every: Duration::ZERO,
         ..tuning()
     };
-    let journal = Journal::open_on(Arc::new(disk.clone()), options, tuning).unwrap();
+    let journal = open_on(&disk, options, tuning).unwrap();
     for number in 0..100 {
         append(&journal, &payload(number, 50)).unwrap();
     }
@@ -240,7 +241,7 @@ async fn many_records_share_one_sync() {
         segment_bytes: 1 << 16,
         ..options()
     };
-    let journal = Journal::open_on(Arc::new(disk), options, tuning()).unwrap();
+    let journal = open_on(&disk, options, tuning()).unwrap();
     // While the first answer is being given, the others queue up.
     let clone = journal.clone();
     let (tell, answers) = std::sync::mpsc::channel();
@@ -261,10 +262,13 @@ async fn many_records_share_one_sync() {
 async fn the_queue_has_a_bound() {
     let disk = FaultDisk::default();
     let tuning = Tuning {
-        queue_records_max: 3,
+        handover: Bounds {
+            queue_records_max: 3,
+            ..tuning().handover
+        },
         ..tuning()
     };
-    let journal = Journal::open_on(Arc::new(disk), options(), tuning).unwrap();
+    let journal = open_on(&disk, options(), tuning).unwrap();
     let clone = journal.clone();
     let (tell, answers) = std::sync::mpsc::channel();
     let first: Completion = Box::new(move |_| {
@@ -316,7 +320,7 @@ async fn the_last_clone_may_be_dropped_anywhere() {
     );
     drop(journal);
     assert_eq!(answer.wait(), Ok(Position(0)));
-    until(|| Journal::open_on(Arc::new(disk.clone()), options(), tuning()).is_ok());
+    until(|| open_on(&disk, options(), tuning()).is_ok());
     assert_eq!(read_all(&open(&disk), 0).len(), 2);
 }
 
@@ -337,16 +341,18 @@ async fn a_panic_of_a_caller_stops_nothing_and_one_of_ours_answers_everybody() {
         on_sync: Some(on_sync),
         ..options()
     };
-    let journal = Journal::open_on(Arc::new(disk), options, tuning()).unwrap();
+    let journal = open_on(&disk, options, tuning()).unwrap();
     assert!(matches!(
         append(&journal, b"c"),
         Err(AppendError::Failed(_))
     ));
     until(|| journal.status().failed.is_some());
     let failed = journal.status().failed.unwrap();
+    assert_eq!(journal.failure().await, failed);
     assert_eq!(&*failed, "the writer panicked: as meant");
     assert_eq!(append(&journal, b"d"), Err(AppendError::Failed(failed)));
-    journal.close().await;
+    // Whoever runs it learns that its thread is gone.
+    journal.closed().await;
 }
 
 #[tokio::test]
@@ -371,4 +377,79 @@ async fn the_command_line_looks_without_touching() {
             assert_eq!(record.as_ref().unwrap().position, Position(from));
         }
     }
+}
+
+/// Whoever wants the records at the start need not read the disk again for them.
+#[test]
+fn a_witness_sees_every_record_while_it_is_recovered() {
+    let disk = FaultDisk::default();
+    let journal = open(&disk);
+    for number in 0..50 {
+        append(&journal, &payload(number, 100)).unwrap();
+    }
+    drop(journal);
+    let reads = |seen: &mut Vec<Vec<u8>>| {
+        let disk = Arc::new(disk.after_kill());
+        let opened = Journal::open_on(
+            Arc::<FaultDisk>::clone(&disk),
+            options(),
+            tuning(),
+            &mut |when, record| {
+                assert_eq!(when, at());
+                seen.push(record.to_vec());
+                ControlFlow::Continue(())
+            },
+        );
+        drop(opened.unwrap());
+        disk.reads()
+    };
+    let mut seen = Vec::new();
+    let with = reads(&mut seen);
+    assert_eq!(seen, (0..50).map(|n| payload(n, 100)).collect::<Vec<_>>());
+    let without = disk.after_kill();
+    drop(open(&without));
+    assert_eq!(with, without.reads());
+}
+
+#[test]
+fn a_witness_can_end_the_opening_before_anything_is_changed() {
+    let disk = FaultDisk::default();
+    let journal = open(&disk);
+    for number in 0..50 {
+        append(&journal, &payload(number, 100)).unwrap();
+    }
+    let disk = disk.after_kill();
+    let mut seen = 0;
+    let opened = Journal::open_on(Arc::new(disk.clone()), options(), tuning(), &mut |_, _| {
+        seen += 1;
+        if seen == 20 {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    });
+    assert!(matches!(opened, Err(OpenError::Stopped)));
+    assert_eq!((seen, disk.calls()), (20, 0));
+    assert_eq!(read_all(&open(&disk), 0).len(), 50);
+}
+
+/// The writer hangs in its disk, and nobody waits for it: neither who closes, nor who drops.
+#[tokio::test]
+async fn a_disk_that_hangs_holds_nobody_up() {
+    let (release, hang) = std::sync::mpsc::channel::<()>();
+    let hang = Mutex::new(hang);
+    let options = Options {
+        on_sync: Some(Arc::new(move |_, _| {
+            hang.lock().unwrap().recv().unwrap_err();
+        })),
+        ..options()
+    };
+    let disk = FaultDisk::default();
+    let journal = open_on(&disk, options, tuning()).unwrap();
+    let answer = begin(&journal, b"a");
+    let deadline = Instant::now() + Duration::from_millis(50);
+    assert_eq!(journal.close_by(deadline).await, Err(DiskHangs));
+    drop(journal);
+    drop(release);
+    assert_eq!(answer.wait(), Ok(Position(0)));
 }

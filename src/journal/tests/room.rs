@@ -1,6 +1,8 @@
 //! No room, and room again.
 
+use super::chance;
 use super::disk::FaultDisk;
+use super::figures::{Row, count};
 use super::support::*;
 use crate::journal::*;
 
@@ -23,7 +25,7 @@ fn a_full_journal_takes_records_again_once_old_ones_are_confirmed() {
         bytes_max: 16 * 1024,
         ..options()
     };
-    let journal = Journal::open_on(Arc::new(disk.clone()), options, tuning()).unwrap();
+    let journal = open_on(&disk, options, tuning()).unwrap();
     let taken = fill(&journal, 0);
     assert!(taken > 90, "{taken}");
     let status = journal.status();
@@ -61,7 +63,7 @@ fn a_small_record_is_taken_where_a_large_one_is_not() {
         bytes_max: 16 * 1024,
         ..options()
     };
-    let journal = Journal::open_on(Arc::new(disk), options, tuning()).unwrap();
+    let journal = open_on(&disk, options, tuning()).unwrap();
     for number in 0..20 {
         append(&journal, &payload(number, 100)).unwrap();
     }
@@ -81,7 +83,7 @@ fn a_full_journal_stays_full_though_a_smaller_record_still_fits() {
         bytes_max: 16 * 1024,
         ..options()
     };
-    let journal = Journal::open_on(Arc::new(disk), options, tuning()).unwrap();
+    let journal = open_on(&disk, options, tuning()).unwrap();
     while append(&journal, &[0; 1000]).is_ok() {}
     assert!(journal.status().full);
     append(&journal, &[0; 10]).unwrap();
@@ -116,7 +118,7 @@ fn a_full_disk_is_no_failure() {
             refuse_damage: true,
             ..options()
         };
-        let journal = Journal::open_on(Arc::new(disk), options, tuning()).unwrap();
+        let journal = open_on(&disk, options, tuning()).unwrap();
         let records = read_all(&journal, 0);
         assert_eq!(records.len() as u64, end);
         assert!(
@@ -152,7 +154,7 @@ fn confirmed_segments_are_kept_as_long_as_asked() {
             tidy_every: Duration::ZERO,
             ..tuning()
         };
-        let journal = Journal::open_on(Arc::new(disk.clone()), options, tuning).unwrap();
+        let journal = open_on(&disk, options, tuning).unwrap();
         for number in 0..100 {
             append(&journal, &payload(number, 100)).unwrap();
         }
@@ -176,4 +178,92 @@ fn confirmed_segments_are_kept_as_long_as_asked() {
     });
     append(&journal, b"after the chores").unwrap();
     assert_eq!(journal.status().first, Position(0));
+}
+
+/// The system may take a part of a write before it finds the disk full; so the next record goes
+/// where that part was.
+#[test]
+fn the_disk_is_full_at_any_write_after_any_part_of_it() {
+    const WRITES: u64 = 50;
+    let mut random = chance::dice();
+    let lengths = count(4_095, 4_095);
+    let mut refused = 0;
+    for bytes in 1..=u64::from(lengths) {
+        let disk = FaultDisk::default();
+        let options = Options {
+            segment_bytes: 8 * 1024,
+            refuse_damage: true,
+            ..options()
+        };
+        let journal = open_on(&disk, options.clone(), tuning()).unwrap();
+        disk.full_at(bytes % WRITES + 1, usize::try_from(bytes).unwrap());
+        let mut taken = Vec::new();
+        let mut after = 0;
+        while after < 3 {
+            let length = if random.u8(..4) == 0 { 5_000 } else { 100 };
+            let payload = payload(taken.len() as u64, random.usize(..length));
+            match append(&journal, &payload) {
+                Ok(position) => {
+                    assert_eq!(position.0, taken.len() as u64, "{bytes}");
+                    taken.push(payload);
+                }
+                Err(error) => {
+                    assert_eq!(error, AppendError::Full, "{bytes}");
+                    refused += 1;
+                    until(|| !journal.status().full);
+                }
+            }
+            after += u32::from(!disk.will_be_full());
+        }
+        assert_eq!(journal.status().failed, None);
+        for disk in [disk.after_kill(), disk.after_power_loss(&mut random)] {
+            let journal = open_on(&disk, options.clone(), tuning()).unwrap();
+            let records = read_all(&journal, 0)
+                .into_iter()
+                .map(|(_, payload)| payload);
+            assert_eq!(records.collect::<Vec<_>>(), taken, "{bytes}");
+        }
+    }
+    Row::new("J5.in_memory")
+        .saw("writes cut short", lengths)
+        .saw("events refused", refused)
+        .saw("lost", 0)
+        .write();
+}
+
+/// Records leave room on the disk, so that the next start may copy what verifies of a damaged
+/// segment.
+#[test]
+fn a_reserve_is_left_for_the_next_start() {
+    let begin = |reserve_segments| {
+        let disk = FaultDisk::default();
+        disk.set_size(Some(30_000));
+        disk.say_free();
+        let tuning = Tuning {
+            reserve_segments,
+            ..tuning()
+        };
+        let journal = open_on(&disk, options(), tuning.clone()).unwrap();
+        let taken = fill(&journal, 0);
+        let status = journal.status();
+        assert!(status.full && status.failed.is_none(), "{status:?}");
+        assert!(taken > 100, "{taken}");
+        let killed = disk.after_kill();
+        let damaged = segment_paths(&killed)[1].clone();
+        let mut bytes = killed.bytes(&damaged);
+        bytes[100] ^= 1;
+        killed.put(&damaged, &bytes);
+        (killed.used(), open_on(&killed, options(), tuning), taken)
+    };
+    let (used, opened, taken) = begin(2);
+    assert!(used <= 30_000 - 2 * 2048, "{used}");
+    let journal = opened.unwrap();
+    assert_eq!(read_all(&journal, 0).len() as u64, taken - 1);
+    // But for zeros that were written ahead, it is full still.
+    assert!(fill(&journal, taken) < 10);
+
+    // Without one, the disk is too full to begin.
+    let (used, opened, _) = begin(0);
+    assert!(used > 30_000 - 2048, "{used}");
+    assert!(matches!(opened, Err(OpenError::Io { .. })));
 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 
 use super::disk::FaultDisk;
+use crate::journal::handover::Bounds;
 use crate::journal::*;
 
 pub(super) const DIR: &str = "/journal";
@@ -31,19 +32,33 @@ pub(super) fn options() -> Options {
 }
 
 pub(super) fn tuning() -> Tuning {
+    let usual = Tuning::default();
     Tuning {
-        batch_records_max: 8,
+        handover: Bounds {
+            batch_records_max: 8,
+            ..usual.handover
+        },
         ahead_bytes: 512,
         mark_bytes: 512,
         cursor_every: Duration::from_millis(1),
         retry_every: Duration::from_millis(1),
         probe_bytes: 512,
-        ..Tuning::default()
+        reserve_segments: 0,
+        ..usual
     }
 }
 
 pub(super) fn open(disk: &FaultDisk) -> Journal {
-    Journal::open_on(Arc::new(disk.clone()), options(), tuning()).unwrap()
+    open_on(disk, options(), tuning()).unwrap()
+}
+
+pub(super) fn open_on(
+    disk: &FaultDisk,
+    options: Options,
+    tuning: Tuning,
+) -> Result<Journal, OpenError> {
+    let disk = Arc::new(disk.clone());
+    Journal::open_on(disk, options, tuning, &mut |_, _| ControlFlow::Continue(()))
 }
 
 /// The path of the segment with this sequence.

@@ -30,7 +30,7 @@ fn inbound(content_type: Option<&str>, body: &[u8]) -> Inbound {
 
 fn run(inbound: &Inbound, format: Format) -> Result<Option<Value>, Reject> {
     let verified = Verified::unproved(inbound.clone());
-    decode(verified, format, true).map(|document| document.json)
+    decode(verified, format, DuplicateKeys::Reject, true).map(|document| document.json)
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn a_coded_body_is_not_taken() {
 fn malformed(body: &[u8], words: &str) {
     for needs_tree in [true, false] {
         let verified = Verified::unproved(inbound(None, body));
-        match decode(verified, Format::Json, needs_tree) {
+        match decode(verified, Format::Json, DuplicateKeys::Reject, needs_tree) {
             Err(Reject::Malformed(place)) => assert_eq!(place, words),
             other => panic!("{other:?}"),
         }
@@ -129,5 +129,102 @@ fn what_is_malformed_is_told_by_its_place_and_never_by_its_content() {
 fn what_is_only_checked_is_not_kept() {
     let body = br#"{"a":[1,-2,3.5,true,null,"x\u00e9"],"b":{}}"#;
     let verified = Verified::unproved(inbound(None, body));
-    assert_eq!(decode(verified, Format::Json, false).unwrap().json, None);
+    let document = decode(verified, Format::Json, DuplicateKeys::Reject, false);
+    assert_eq!(document.unwrap().json, None);
+}
+
+/// With and without a tree: refused with this pointer, and taken where that is allowed.
+#[track_caller]
+fn twice(format: Format, body: &str, pointer: &str) {
+    for needs_tree in [true, false] {
+        let verify = || Verified::unproved(inbound(None, body.as_bytes()));
+        match decode(verify(), format, DuplicateKeys::Reject, needs_tree) {
+            Err(Reject::DuplicateKey(place)) => assert_eq!(place, pointer, "{body}"),
+            other => panic!("{body}: {other:?}"),
+        }
+        decode(verify(), format, DuplicateKeys::Allow, needs_tree).unwrap();
+    }
+}
+
+#[test]
+fn a_key_that_is_there_twice_is_told_by_its_pointer() {
+    for (body, pointer) in [
+        (r#"{"a":1,"a":1}"#, "/a"),
+        (r#"{"a":1,"\u0061":2}"#, "/a"),
+        (r#"{"":1,"b":{},"":2}"#, "/"),
+        (r#"{"x":[0,{"y":{"k":1,"l":2,"k":3}}]}"#, "/x/1/y/k"),
+        (r#"[[[{"a/b":1,"a\/b":2}]]]"#, "/0/0/0/a~1b"),
+        (r#"{"~":{"m":0,"m":{}}}"#, "/~0/m"),
+        ("{\"\\ud83d\\ude00\":1,\"\u{1f600}\":2}", "/\u{1f600}"),
+        (r#"{"a":{"b":1,"b":2},"a":3}"#, "/a/b"),
+    ] {
+        twice(Format::Json, body, pointer);
+    }
+    let (open, close) = (r#"{"k":"#.repeat(100), "}".repeat(100));
+    let deep = format!(r#"{open}{{"x":0,"x":0}}{close}"#);
+    twice(Format::Json, &deep, &format!("{}/x", "/k".repeat(100)));
+    let long = "n".repeat(400);
+    let nested = format!(r#"{{"{long}":{{"{long}":{{"x":0,"x":0}}}}}}"#);
+    twice(Format::Json, &nested, &format!("/{long}"));
+    let form = "a=1&a=2&payload=%7B%22b%22%3A1%2C%22b%22%3A2%7D";
+    twice(Format::Form, form, "/payload/b");
+}
+
+#[test]
+fn keys_that_only_look_alike_are_different_ones() {
+    for body in [
+        r#"{"a":1,"A":2}"#,
+        r#"{"a":{"a":{"a":1}},"b":{"a":1}}"#,
+        r#"[{"a":1},{"a":1}]"#,
+        "{\"\u{e9}\":1,\"e\u{301}\":2}",
+        r#"{"a":"a","b":"a"}"#,
+        r#"{"a":1,"a\u0000":2}"#,
+        r#"{"1":1,"01":2}"#,
+    ] {
+        for needs_tree in [true, false] {
+            let verified = Verified::unproved(inbound(None, body.as_bytes()));
+            decode(verified, Format::Json, DuplicateKeys::Reject, needs_tree).unwrap();
+        }
+    }
+}
+
+#[test]
+fn where_a_key_may_be_there_twice_the_last_one_counts() {
+    let body = br#"{"a":1,"b":2,"\u0061":3}"#;
+    let verified = Verified::unproved(inbound(None, body));
+    let document = decode(verified, Format::Json, DuplicateKeys::Allow, true).unwrap();
+    assert_eq!(document.json, Some(json!({"a": 3, "b": 2})));
+}
+
+/// `serde_json` has names of its own for values that are not JSON; in a body they are names.
+#[test]
+fn no_name_in_a_body_has_a_meaning_for_the_parser() {
+    for name in [
+        "$serde_json::private::RawValue",
+        "$serde_json::private::Number",
+    ] {
+        for inner in [r#""{\"a\":1}""#, r#""12""#, "5", "{}"] {
+            let body = format!(r#"{{"{name}":{inner}}}"#);
+            let verify = || Verified::unproved(inbound(None, body.as_bytes()));
+            decode(verify(), Format::Json, DuplicateKeys::Reject, false).unwrap();
+            let document = decode(verify(), Format::Json, DuplicateKeys::Reject, true).unwrap();
+            let members = document.json.unwrap();
+            let inner: Value = serde_json::from_str(inner).unwrap();
+            assert_eq!(members.as_object().unwrap()[name], inner, "{body}");
+            assert_eq!(json::tree(body.as_bytes()), Some(members));
+        }
+    }
+}
+
+#[test]
+fn a_tree_is_what_serde_json_makes_of_the_same_text() {
+    for body in [
+        "null",
+        "[1,-1,1.5,1e3,-0,0.0,18446744073709551615,18446744073709551616,1e-400]",
+        r#"{"a":[true,false,null,"x\n\u00e9\ud83d\ude00"],"b":{"c":{}},"d":[]}"#,
+        r#"" ""#,
+    ] {
+        let expected: Value = serde_json::from_str(body).unwrap();
+        assert_eq!(json::tree(body.as_bytes()), Some(expected), "{body}");
+    }
 }

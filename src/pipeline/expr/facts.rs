@@ -6,6 +6,7 @@ use std::cell::OnceCell;
 use serde_json::Value;
 
 use crate::pipeline::arrival::{Head, Inbound};
+use crate::pipeline::decode;
 use crate::pipeline::expr::{Found, Place, find_query, scalar};
 
 /// Most fields of a form that is read before its sender is known; more make it unreadable.
@@ -82,9 +83,7 @@ impl<'a> Facts<'a> {
 
     /// The body as JSON, whatever its content type.
     pub(crate) fn json(&self) -> Result<&Value, Unreadable> {
-        let json = self
-            .json
-            .get_or_init(|| serde_json::from_slice(self.body).ok());
+        let json = self.json.get_or_init(|| decode::json::tree(self.body));
         json.as_ref().ok_or(Unreadable::Json)
     }
 }

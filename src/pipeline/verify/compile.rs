@@ -166,7 +166,7 @@ impl Compiler<'_> {
         let keys = kind
             .as_ref()
             .filter(|_| judges_keys)
-            .map(|kind| self.keys(kind, lenient));
+            .map(|kind| self.keys(kind, &raw.secrets, lenient));
         let coverage = coverage(template, &asserts);
         let url = self.context.url.clone();
         Some(Scheme {
@@ -416,10 +416,27 @@ impl Compiler<'_> {
         None
     }
 
-    fn keys(&mut self, kind: &Kind, lenient: bool) -> Vec<Key> {
+    /// The source's secrets as keys; of `labels`, if there are any, only those.
+    fn keys(&mut self, kind: &Kind, labels: &[String], lenient: bool) -> Vec<Key> {
         let mut keys = Vec::new();
         let mut unfit = Vec::new();
-        for (position, labelled) in self.context.secrets.iter().enumerate() {
+        let known = |label: &String| self.context.secrets.iter().any(|it| *it.label == **label);
+        let unknown: Vec<String> = labels.iter().filter(|it| !known(it)).cloned().collect();
+        for label in unknown {
+            let known: Vec<&str> = self.context.secrets.iter().map(|it| &*it.label).collect();
+            let help = did_you_mean(&label, &known);
+            self.wrong(
+                "secrets",
+                format!("no secret has the label `{label}`"),
+                help,
+            );
+        }
+        let lenient = lenient && labels.is_empty();
+        let counts = |labelled: &Labelled| {
+            labels.is_empty() || labels.iter().any(|label| **label == *labelled.label)
+        };
+        let all = self.context.secrets.iter().enumerate();
+        for (position, labelled) in all.filter(|(_, labelled)| counts(labelled)) {
             match ready(kind, labelled) {
                 Ok(ready) => keys.push(Key {
                     label: Arc::clone(&labelled.label),
@@ -471,6 +488,15 @@ fn ready(kind: &Kind, labelled: &Labelled) -> Result<Ready, Unfit> {
     let secret = labelled.secret.expose();
     if secret.is_empty() {
         return Err(unfit("is empty", "take it from the provider's settings"));
+    }
+    let is_public = |signing: &Signing| matches!(signing.method, Method::Public { .. });
+    let takes_public = matches!(kind, Kind::Signed(signing) if is_public(signing));
+    if !takes_public && PublicForm::is_written_as_public(secret) {
+        return Err(unfit(
+            "is a public key, which anybody may know",
+            "use the `algorithm` that the provider signs with, or say in `secrets` of each table \
+             which of them count there",
+        ));
     }
     match kind {
         Kind::Signed(signing) => {

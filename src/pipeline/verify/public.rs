@@ -2,7 +2,9 @@
 //!
 //! What stands in `secrets` is the sender's public key, or a certificate with it.
 
+use aws_lc_rs::encoding::{AsDer as _, PublicKeyX509Der};
 use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::rsa::PublicEncryptingKey;
 use aws_lc_rs::signature::RsaKeyPair;
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_ASN1_SIGNING, ED25519, EcdsaKeyPair, Ed25519KeyPair,
@@ -15,6 +17,9 @@ use crate::pipeline::verify::key::KeyForm;
 
 /// What PEM calls a public key of the form of PKCS #1 (RFC 8017, appendix A.1.1).
 const RSA_PUBLIC_KEY: &str = "RSA PUBLIC KEY";
+
+/// What stands before a public key of Standard Webhooks; it is not part of it.
+const WHPK: &[u8] = b"whpk_";
 
 /// `algorithm`, where the sender has a key of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +75,13 @@ impl PublicAlgorithm {
             Self::EcdsaP256Sha256 => &ECDSA_P256_SHA256_ASN1,
             Self::RsaPkcs1Sha256 => &RSA_PKCS1_2048_8192_SHA256,
         };
-        ParsedPublicKey::new(algorithm, bytes).ok().map(PublicKey)
+        let key = ParsedPublicKey::new(algorithm, bytes).ok()?;
+        if self == Self::RsaPkcs1Sha256 {
+            // Otherwise the length is looked at only with a signature, and none would ever hold.
+            let der: PublicKeyX509Der<'_> = key.as_der().ok()?;
+            PublicEncryptingKey::from_der(der.as_ref()).ok()?;
+        }
+        Some(PublicKey(key))
     }
 
     /// Signs as the sender does, with its private key in PEM (PKCS #8, or what OpenSSL writes).
@@ -133,6 +144,11 @@ impl PublicForm {
         }
     }
 
+    /// Whether a text says of itself that it is a public key.
+    pub(super) fn is_written_as_public(text: &[u8]) -> bool {
+        Self::Pem.key(text).is_some() || text.trim_ascii().starts_with(WHPK)
+    }
+
     /// What a public key in this form looks like.
     pub(super) fn looks(self) -> &'static str {
         match self {
@@ -163,7 +179,7 @@ impl PublicForm {
             Self::Hex => decoded(KeyForm::Hex, text.trim_ascii()),
             Self::Whpk => {
                 let text = text.trim_ascii();
-                decoded(KeyForm::Base64, text.strip_prefix(b"whpk_").unwrap_or(text))
+                decoded(KeyForm::Base64, text.strip_prefix(WHPK).unwrap_or(text))
             }
         }
     }
@@ -180,10 +196,14 @@ fn decoded(form: KeyForm, text: &[u8]) -> Option<Vec<u8>> {
     form.key(text).map(|bytes| bytes.to_vec())
 }
 
-/// The first key in a PEM text, as DER.
+/// The only key in a PEM text, as DER.
 fn pem(text: &[u8]) -> Option<Vec<u8>> {
-    if let Ok(key) = SubjectPublicKeyInfoDer::from_pem_slice(text) {
-        return Some(key.to_vec());
+    let mut keys = SubjectPublicKeyInfoDer::pem_slice_iter(text);
+    match (keys.next(), keys.next()) {
+        (Some(Ok(key)), None) => return Some(key.to_vec()),
+        // Nobody would notice that only one of them counts: each is a secret of its own.
+        (Some(Ok(_)), Some(_)) => return None,
+        _ => {}
     }
     if let Ok(certificate) = CertificateDer::from_pem_slice(text) {
         let (_, certificate) = x509_parser::parse_x509_certificate(&certificate).ok()?;

@@ -136,6 +136,29 @@ impl Template {
         })
     }
 
+    /// Two neighbours between which nothing marks the border: cut elsewhere, the same text is
+    /// that of other values. A header or query value may not hold the text that follows it, see
+    /// [`ensure_apart`]; values from the body may.
+    pub(super) fn loose_border(&self) -> Option<(String, String)> {
+        let mut before: Option<&Part> = None;
+        for part in &self.0 {
+            if let Part::Sort(parts) = part {
+                let mut names = parts.iter().filter_map(Part::free);
+                if let (Some(one), Some(other)) = (names.next(), names.next()) {
+                    return Some((one, other));
+                }
+            }
+            match (before.and_then(Part::free), part.free()) {
+                (Some(before), Some(after)) => return Some((before, after)),
+                (None, Some(_)) => before = Some(part),
+                // What has a shape of its own is a border, and text is one for who may not hold
+                // it.
+                (_, None) => before = before.filter(|before| before.may_hold(part)),
+            }
+        }
+        None
+    }
+
     /// Feeds the text to `sink`, piece by piece; the body is never copied.
     pub(super) fn feed(
         &self,
@@ -219,6 +242,36 @@ fn part_with_argument(word: &str, config: &BTreeMap<String, String>) -> Result<P
 }
 
 impl Part {
+    /// What it is called, if it is a text of any length that a sender chooses.
+    fn free(&self) -> Option<String> {
+        match self {
+            Self::Body => Some("the body".to_owned()),
+            Self::Url(_) => Some("the query".to_owned()),
+            Self::FormSorted => Some("the form".to_owned()),
+            Self::Value { place, .. } => Some(place.to_string()),
+            Self::Literal(_)
+            | Self::BodyCrc32
+            | Self::BodySha256Hex
+            | Self::Timestamp
+            | Self::Method
+            | Self::Secret
+            | Self::Sort(_) => None,
+        }
+    }
+
+    /// Whether it may hold the text that is to set it apart from what follows.
+    fn may_hold(&self, border: &Self) -> bool {
+        let is_text = matches!(border, Self::Literal(_));
+        let from_body = matches!(
+            self,
+            Self::Value {
+                place: Place::Form(_) | Place::Json(_),
+                ..
+            }
+        );
+        is_text && from_body
+    }
+
     fn text<'a>(&'a self, given: &'a Given<'_>) -> Result<Cow<'a, [u8]>, Refusal> {
         Ok(match self {
             Self::Literal(text) => Cow::Borrowed(text.as_bytes()),

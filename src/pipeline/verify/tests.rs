@@ -36,6 +36,7 @@ fn labelled(label: &str, secret: &[u8]) -> Labelled {
 fn scheme() -> RawScheme {
     let word = |text: &str| Some(text.to_owned());
     RawScheme {
+        secrets: Vec::new(),
         algorithm: word("hmac-sha256"),
         signature: vec!["header:X-Signature".to_owned()],
         prefix: None,
@@ -293,5 +294,76 @@ fn a_timestamp_may_stand_in_whatever_is_signed() {
         let later = Now::at(now() + jiff::SignedDuration::from_hours(1));
         let (_, refusal) = verifier.verify(request, later).unwrap_err();
         assert_eq!(refusal.label(), "timestamp_stale", "{timestamp} {signed}");
+    }
+}
+
+/// A token travels with every request, so whoever sees one must not be able to sign with it.
+#[test]
+fn a_table_takes_only_the_secrets_that_it_names() {
+    let named = |scheme: RawScheme, label: &str| RawScheme {
+        secrets: vec![label.to_owned()],
+        ..scheme
+    };
+    let tables = vec![named(plain(), "new"), named(token(), "old")];
+    let verifier = compile_with(tables, &[b"key", b"token"]).unwrap();
+    let genuine = signed_request(&verifier);
+    assert_eq!(genuine.head.headers["x-token"], "token");
+    verify(&verifier, genuine.clone()).unwrap();
+
+    let with_token = compile_with(vec![plain()], &[b"token"]).unwrap();
+    let mut forged = signed_request(&with_token);
+    let token = genuine.head.headers["x-token"].clone();
+    forged.head.headers.insert("x-token", token);
+    assert_eq!(
+        verify(&verifier, forged.clone()).unwrap_err().label(),
+        "signature_mismatch"
+    );
+    let shared = compile_with(vec![plain(), self::token()], &[b"key", b"token"]).unwrap();
+    verify(&shared, forged).unwrap();
+}
+
+#[test]
+fn a_border_that_can_be_moved_is_remarked_upon() {
+    for (signed, loose) in [
+        ("{body}", None),
+        ("{timestamp}.{body}", None),
+        ("{timestamp}{body}", None),
+        ("{header:A}.{timestamp}.{body}", None),
+        ("{header:A}:{query:b}", None),
+        ("{method}{url}", None),
+        ("{secret}{body}", None),
+        ("{json:/a}", None),
+        ("{json:/a}{timestamp}", None),
+        ("x{sort(secret,query:a)}", None),
+        (
+            "{json:/a}{json:/b}",
+            Some("body member /a and body member /b"),
+        ),
+        (
+            "{json:/a}:{json:/b}",
+            Some("body member /a and body member /b"),
+        ),
+        ("{form:a}:1:{header:B}", Some("form field a and header B")),
+        ("{header:A}{body}", Some("header A and the body")),
+        ("{url}{body}", Some("the query and the body")),
+        ("{body}{form_sorted}", Some("the body and the form")),
+        (
+            "{sort(secret,query:a,query:b)}",
+            Some("query parameter a and query parameter b"),
+        ),
+    ] {
+        let table = RawScheme {
+            signed: Some(signed.to_owned()),
+            ..plain()
+        };
+        let remarks = remarks(&RawVerify::Schemes(vec![table]), &BTreeMap::new());
+        match (remarks.as_slice(), loose) {
+            ([], None) => {}
+            ([remark], Some(words)) => {
+                assert!(remark.what.contains(words), "{signed}: {}", remark.what);
+                assert_eq!(remark.path, ["verify", "signed"]);
+            }
+            _ => panic!("{signed}: {remarks:?}"),
+        }
     }
 }

@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{BARREN_MAX, Link, Session};
+use super::{BARREN_MAX, Blame, Link, Session};
 use crate::publisher::backoff::RETRY;
 use crate::publisher::broker::{Broker, Connection as _, Failure};
-use crate::publisher::item::{Item, Origin, Report, Suspicion};
+use crate::publisher::item::{Item, Origin, Report, Suspicion, Ticket};
 use crate::publisher::pairing::Verdict;
 use crate::publisher::wire::{Sent, Wire};
 
+/// One of so many events that may be in flight may wait to be tried again in its place.
+const WAITING_SHARE: usize = 4;
 /// How often one of the events that are not taken is spoken of.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
 
@@ -31,6 +33,7 @@ impl<B: Broker> Link<B> {
             let round = wire.judge();
             for (sent, verdict) in round.verdicts {
                 session.answers += 1;
+                session.answered_at = now;
                 self.judged(sent, verdict, now);
             }
             match round.failure {
@@ -44,7 +47,8 @@ impl<B: Broker> Link<B> {
 
     fn judged(&mut self, sent: Sent, verdict: Verdict, now: Instant) {
         let metrics = &self.ports.metrics.publisher;
-        let item = sent.item;
+        let mut item = sent.item;
+        let mut blame = Blame::Route;
         let trouble = match verdict {
             Verdict::Safe => {
                 metrics.acks.increment(1);
@@ -54,6 +58,10 @@ impl<B: Broker> Link<B> {
             }
             Verdict::Nacked => {
                 metrics.nacks.increment(1);
+                let may_be_the_channel = self.lane_of(&item).refused(now);
+                if may_be_the_channel && !std::mem::replace(&mut item.excused, true) {
+                    blame = Blame::Connection;
+                }
                 "the broker refused it for now (nack)"
             }
             Verdict::Returned => {
@@ -62,6 +70,7 @@ impl<B: Broker> Link<B> {
             }
             Verdict::Unknown => {
                 metrics.returns.increment(1);
+                blame = Blame::Connection;
                 "its confirm came with another event's return"
             }
         };
@@ -85,15 +94,31 @@ impl<B: Broker> Link<B> {
             );
         }
         self.lane_of(&item).succeeded();
-        self.try_later(item, trouble, now);
+        self.try_later(item, trouble, blame, now);
     }
 
     /// An event from the journal is tried again after a while that grows; a sender who waits is
-    /// told.
-    pub(super) fn try_later(&mut self, mut item: Box<Item>, trouble: &str, now: Instant) {
+    /// told. One that only its route is to blame for does not wait here for long, and not at all
+    /// while many do: they would take up the room of events that go elsewhere.
+    pub(super) fn try_later(
+        &mut self,
+        mut item: Box<Item>,
+        trouble: &str,
+        blame: Blame,
+        now: Instant,
+    ) {
         item.setbacks = item.setbacks.saturating_add(1);
         let delay = RETRY.delay(item.setbacks, fastrand::f64());
-        if let Some(item) = item.fail(trouble) {
+        let Some(item) = item.fail(trouble) else {
+            return;
+        };
+        let crowded = self.waiting.len() >= self.bounds.in_flight_max / WAITING_SHARE;
+        let leaves = blame == Blame::Route
+            && matches!(&item.origin, Origin::Journal(ticket)
+                if crowded || item.setbacks > ticket.setbacks_max);
+        if leaves {
+            item.leave();
+        } else {
             self.waiting.push((now + delay, item));
         }
     }
@@ -101,8 +126,9 @@ impl<B: Broker> Link<B> {
     fn published(&mut self, mut item: Box<Item>) {
         self.lane_of(&item).succeeded();
         let counts = match &mut item.origin {
-            Origin::Journal(record) => {
-                self.report(Report::Published(record.position));
+            Origin::Journal(ticket) => {
+                let report = Report::Published(ticket.record.position);
+                Ticket::report(&ticket.reports, report);
                 true
             }
             // One who was told that it took too long will send it again.
@@ -114,29 +140,20 @@ impl<B: Broker> Link<B> {
     }
 
     /// An event that can never be published.
-    pub(super) fn refuse(&self, item: Box<Item>, reason: String) {
+    pub(super) fn refuse(item: Box<Item>, reason: String) {
         if let Some(item) = item.fail(&reason)
-            && let Origin::Journal(record) = item.origin
+            && let Origin::Journal(ticket) = item.origin
         {
-            self.report(Report::Refused(record, reason));
+            Ticket::report(&ticket.reports, Report::Refused(ticket.record, reason));
         }
-    }
-
-    /// There is room for a report about every event of the window; and when nobody listens, the
-    /// gateway stops and the event stays in the journal.
-    fn report(&self, report: Report) {
-        drop(self.ports.reports.try_send(report));
     }
 
     // === failures ===
 
     /// The broker closed one channel.
     fn lane_failed(&mut self, quarantined: bool, failure: &Failure) {
+        let items = self.take_in_flight(quarantined);
         let lane = self.lane(quarantined);
-        let items = lane
-            .wire
-            .take()
-            .map_or_else(VecDeque::new, Wire::into_items);
         lane.failed(Instant::now(), fastrand::f64());
         tracing::warn!(
             lane = lane.name,
@@ -158,22 +175,39 @@ impl<B: Broker> Link<B> {
         self.barren = if barren { self.barren + 1 } else { 0 };
         let blamed = failure.blames_message() || self.barren >= BARREN_MAX;
         for quarantined in [false, true] {
-            let lane = self.lane(quarantined);
-            let items = lane
-                .wire
-                .take()
-                .map_or_else(VecDeque::new, Wire::into_items);
             if blamed {
+                let items = self.take_in_flight(quarantined);
                 let alone = in_flight == 1;
                 self.suspect(items, failure, alone, Suspicion::Connection);
             } else {
-                let errors = u64::try_from(items.len()).unwrap_or(u64::MAX);
-                self.ports.metrics.publisher.errors.increment(errors);
-                let kept = items.into_iter();
-                let kept = kept.filter_map(|item| item.fail(&failure.text));
-                self.lane(quarantined).put_back(kept);
+                self.put_back_in_flight(quarantined, &failure.text);
             }
         }
+    }
+
+    /// Leaves channels that refuse: see [`Wire::refused`].
+    pub(super) fn leave_refusing(&mut self, now: Instant) {
+        for quarantined in [false, true] {
+            let wire = self.lane(quarantined).wire.as_ref();
+            if wire.is_some_and(|wire| wire.is_left(now)) {
+                self.put_back_in_flight(quarantined, "the channel refused events for too long");
+            }
+        }
+    }
+
+    /// Ends a channel; what was in flight on it is published again on the next one.
+    fn put_back_in_flight(&mut self, quarantined: bool, why: &str) {
+        let items = self.take_in_flight(quarantined);
+        let errors = u64::try_from(items.len()).unwrap_or(u64::MAX);
+        self.ports.metrics.publisher.errors.increment(errors);
+        let kept = items.into_iter().filter_map(|item| item.fail(why));
+        self.lane(quarantined).put_back(kept);
+    }
+
+    /// Ends a channel; gives what was in flight on it.
+    fn take_in_flight(&mut self, quarantined: bool) -> VecDeque<Box<Item>> {
+        let wire = self.lane(quarantined).wire.take();
+        wire.map_or_else(VecDeque::new, Wire::into_items)
     }
 
     /// One of these, or the only one, is what the channel or connection was closed for.
@@ -194,9 +228,10 @@ impl<B: Broker> Link<B> {
             if !alone {
                 kept.push(item);
             } else if failure.blames_message() && item.strike() {
-                self.refuse(item, failure.text.clone());
+                Self::refuse(item, failure.text.clone());
             } else {
-                self.try_later(item, &failure.text, Instant::now());
+                let now = Instant::now();
+                self.try_later(item, &failure.text, Blame::Connection, now);
             }
         }
         for item in kept.into_iter().rev() {

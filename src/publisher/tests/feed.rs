@@ -1,6 +1,7 @@
 //! The feed on a real journal: trouble with reading it.
 
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use tempfile::TempDir;
@@ -10,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::broker::Failure;
 use super::super::feed::read;
-use super::super::{Parts, assemble, run};
+use super::super::{Parked, Parts, Sidings, assemble, run};
 use super::script::Script;
 use super::*;
 use crate::journal::{Journal, Options, Position};
@@ -18,16 +19,19 @@ use crate::metrics::Metrics;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-fn open(dir: &TempDir, name: &str) -> Journal {
-    let options = Options {
+fn options(dir: &TempDir, name: &str) -> Options {
+    Options {
         path: dir.path().join(name),
         bytes_max: 64 << 20,
         segment_bytes: 8 << 20,
         retain: Duration::ZERO,
         refuse_damage: false,
         on_sync: None,
-    };
-    Journal::open(options).unwrap()
+    }
+}
+
+fn open(dir: &TempDir, name: &str) -> Journal {
+    Journal::open(options(dir, name)).unwrap()
 }
 
 /// A journal that holds some events in its file only, and the file.
@@ -74,16 +78,20 @@ async fn a_journal_that_needs_a_restart_ends_the_publisher_even_without_a_broker
     fs::remove_file(&file).unwrap();
     let script = Script::new(|_| unreachable!());
     script.refuse((0..1000).map(|_| Failure::new("connection refused")));
-    let Parts { links, feed, .. } = assemble(
+    let Parts { links, feeds, .. } = assemble(
         &config(),
         &Arc::new(script),
         journal,
-        open(&dir, "set-aside"),
+        Sidings {
+            set_aside: open(&dir, "set-aside"),
+            parked: Parked::open(options(&dir, "parked"), &mut || ControlFlow::Continue(()))
+                .unwrap(),
+        },
         Metrics::new([]),
     )
     .unwrap();
     let stop = CancellationToken::new();
-    let ended = timeout(PATIENCE, run(links, feed, stop.clone())).await;
+    let ended = timeout(PATIENCE, run(links, feeds, stop.clone())).await;
     ended.unwrap().unwrap_err();
     assert!(!stop.is_cancelled(), "that is for the caller to decide");
 }

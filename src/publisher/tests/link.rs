@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::super::broker::{Failure, Notice};
+use super::super::wire::REFUSING_AGE;
 use super::delivery;
 use super::script::{Published, Reply, Rig, Script, answer};
 use crate::delivery::Lane;
@@ -92,6 +93,29 @@ async fn what_the_broker_does_not_take_is_tried_again_and_stops_nobody() {
         assert_eq!(script.dials().len(), 1);
         rig.assert_no_report();
     }
+}
+
+/// As RabbitMQ does after the leader of a quorum queue has died.
+#[tokio::test(start_paused = true)]
+async fn a_channel_that_refuses_everything_is_left_for_another() {
+    let script = Script::new(|published: &Published| match published.channel {
+        1 if published.number == 0 => Reply::Ack,
+        1 if published.number == 4 => Reply::Silence,
+        1 => Reply::Nack,
+        _ => Reply::Ack,
+    });
+    let mut rig = Rig::new(&script);
+    rig.store(0..1).await;
+    assert_eq!(rig.reports(1).await, [0]);
+    // A young channel that refuses is given time.
+    sleep(REFUSING_AGE).await;
+    let begin = Instant::now();
+    rig.store(1..8).await;
+    assert_eq!(rig.reports(7).await, [1, 2, 3, 4, 5, 6, 7]);
+    assert!(begin.elapsed() < Duration::from_secs(10));
+    assert_eq!(script.opens(), [false, false]);
+    assert_eq!(script.dials().len(), 1);
+    rig.assert_no_report();
 }
 
 #[tokio::test(start_paused = true)]

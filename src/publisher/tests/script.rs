@@ -17,7 +17,7 @@ use super::super::broker::{
 };
 use super::super::direct::{Direct, Door, Gate};
 use super::super::health::{Board, Health};
-use super::super::item::{Item, Origin, Report};
+use super::super::item::{Item, Origin, Report, Ticket};
 use super::super::link::{Bounds, Link, Ports};
 use super::super::message::{Message, Shape};
 use super::super::urls::Node;
@@ -336,6 +336,7 @@ async fn ended(state: &mut watch::Receiver<Option<Failure>>) -> Failure {
 /// A link with everything around it.
 pub(super) struct Rig {
     feed: mpsc::Sender<Box<Item>>,
+    report: mpsc::Sender<Report>,
     reports: mpsc::Receiver<Report>,
     direct: Direct,
     health: watch::Receiver<Health>,
@@ -376,7 +377,6 @@ impl Rig {
             feed: fed,
             direct,
             gate,
-            reports: report,
             lamp: board.lamp(0),
             metrics: Arc::clone(&metrics),
         };
@@ -387,6 +387,7 @@ impl Rig {
         let task = tokio::spawn(link.run(stop.clone()));
         Self {
             feed,
+            report,
             reports,
             direct: Direct::new(vec![door], config.confirm_timeout),
             health: board.watch(),
@@ -409,7 +410,12 @@ impl Rig {
             at: Timestamp::UNIX_EPOCH,
             payload: delivery.encode(),
         };
-        let item = Item::new(delivery, Origin::Journal(record));
+        let ticket = Ticket {
+            record,
+            reports: self.report.clone(),
+            setbacks_max: 3,
+        };
+        let item = Item::new(delivery, Origin::Journal(ticket));
         self.feed.send(item).await.unwrap();
     }
 
@@ -419,6 +425,10 @@ impl Rig {
         match report.expect("no report").expect("the link ended") {
             Report::Published(position) => (position.0, None),
             Report::Refused(record, reason) => (record.position.0, Some(reason)),
+            Report::NotTaken(_, record, attempts) => (
+                record.position.0,
+                Some(format!("not taken {attempts} times")),
+            ),
         }
     }
 

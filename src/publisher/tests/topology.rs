@@ -12,11 +12,11 @@ fn everything_is_declared_in_an_order_that_works() {
         steps,
         [
             "exchange hookgate.unrouted Fanout {}",
-            "queue hookgate.unrouted {x-queue-type=quorum}",
+            "queue hookgate.unrouted {x-delivery-limit=2147483647,x-queue-type=quorum}",
             "binding of queue hookgate.unrouted to exchange hookgate.unrouted by \"\"",
             "exchange hookgate Topic {alternate-exchange=hookgate.unrouted}",
             "exchange hookgate.quarantine Topic {}",
-            "queue hookgate.quarantine {x-queue-type=quorum}",
+            "queue hookgate.quarantine {x-delivery-limit=2147483647,x-queue-type=quorum}",
             "binding of queue hookgate.quarantine to exchange hookgate.quarantine by \"#\"",
             "queue orders {x-queue-type=stream}",
             "binding of queue orders to exchange hookgate by \"shop.#\"",
@@ -26,10 +26,13 @@ fn everything_is_declared_in_an_order_that_works() {
 
 fn show(step: &Step) -> String {
     let table = |table: &lapin::types::FieldTable| {
-        let entries = table.inner().iter().map(|(name, value)| {
-            let text = value.as_long_string().unwrap();
-            format!("{name}={}", String::from_utf8_lossy(text.as_bytes()))
-        });
+        let entries = table
+            .inner()
+            .iter()
+            .map(|(name, value)| match value.as_long_string() {
+                Some(text) => format!("{name}={}", String::from_utf8_lossy(text.as_bytes())),
+                None => format!("{name}={}", value.as_long_int().unwrap()),
+            });
         format!("{{{}}}", entries.collect::<Vec<_>>().join(","))
     };
     match step {

@@ -50,3 +50,16 @@ fn neither_errors_nor_debug_show_the_url() {
     let node = check("amqp://u:hunter2@h", "h:5672");
     assert!(!format!("{node:?}").contains("hunter2"));
 }
+
+#[test]
+fn the_length_of_a_frame_is_bounded_whatever_the_broker_offers() {
+    for (query, frame_max) in [
+        ("", 131_072),
+        ("?frame_max=0", 131_072),
+        ("?frame_max=8192", 8192),
+        ("?frame_max=4294967295", 1_048_576),
+    ] {
+        let node = Node::parse(&url(&format!("amqp://localhost{query}"))).unwrap();
+        assert_eq!(node.uri().query.frame_max, Some(frame_max), "{query}");
+    }
+}

@@ -1,6 +1,7 @@
 //! Journal, feed and links together, over a scripted broker. The journal has threads of its own,
 //! so time is real here.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::broker::Failure;
 use super::super::set_aside::SetAside;
-use super::super::{Parts, assemble, run};
+use super::super::{Parked, Parts, Sidings, assemble, run};
 use super::script::{Published, Reply, Script};
 use super::{config, delivery};
 use crate::config::Broker;
@@ -25,24 +26,27 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 struct Whole {
     journal: Journal,
-    set_aside: Journal,
+    sidings: Sidings,
     stop: CancellationToken,
     task: JoinHandle<std::io::Result<()>>,
 }
 
-fn open(dir: &TempDir, name: &str) -> Journal {
-    let options = Options {
+pub(super) fn options(dir: &TempDir, name: &str) -> Options {
+    Options {
         path: dir.path().join(name),
         bytes_max: 64 * 1024 * 1024,
         segment_bytes: 1024 * 1024,
         retain: Duration::ZERO,
         refuse_damage: true,
         on_sync: None,
-    };
-    Journal::open(options).unwrap()
+    }
 }
 
-async fn append(journal: &Journal, payload: Bytes) {
+pub(super) fn open(dir: &TempDir, name: &str) -> Journal {
+    Journal::open(options(dir, name)).unwrap()
+}
+
+pub(super) async fn append(journal: &Journal, payload: Bytes) {
     let (tell, told) = oneshot::channel();
     let done = Box::new(move |fate| tell.send(fate).unwrap());
     journal.append(payload, Timestamp::UNIX_EPOCH, done);
@@ -57,21 +61,28 @@ async fn store(journal: &Journal, numbers: impl IntoIterator<Item = u64>) {
 
 impl Whole {
     fn start(dir: &TempDir, script: &Script, config: &Broker) -> Self {
+        Self::start_with(dir, script, config, options(dir, "journal/parked"))
+    }
+
+    fn start_with(dir: &TempDir, script: &Script, config: &Broker, parked: Options) -> Self {
         let journal = open(dir, "journal");
-        let set_aside = open(dir, "journal/set-aside");
-        let Parts { links, feed, .. } = assemble(
+        let sidings = Sidings {
+            set_aside: open(dir, "journal/set-aside"),
+            parked: Parked::open(parked, &mut || ControlFlow::Continue(())).unwrap(),
+        };
+        let Parts { links, feeds, .. } = assemble(
             config,
             &Arc::new(script.clone()),
             journal.clone(),
-            set_aside.clone(),
+            sidings.clone(),
             Metrics::new([]),
         )
         .unwrap();
         let stop = CancellationToken::new();
-        let task = tokio::spawn(run(links, feed, stop.clone()));
+        let task = tokio::spawn(run(links, feeds, stop.clone()));
         Self {
             journal,
-            set_aside,
+            sidings,
             stop,
             task,
         }
@@ -89,6 +100,17 @@ impl Whole {
             .unwrap_or_else(|_| panic!("the cursor stays at {:?}", status.cursor));
     }
 
+    async fn until_parked(&self, count: u64) {
+        let reached = async {
+            while self.sidings.parked.waiting() != count {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(PATIENCE, reached)
+            .await
+            .unwrap_or_else(|_| panic!("{} are parked", self.sidings.parked.waiting()));
+    }
+
     async fn stop(self) {
         self.stop.cancel();
         timeout(PATIENCE, self.task)
@@ -97,12 +119,15 @@ impl Whole {
             .unwrap()
             .unwrap();
         self.journal.close().await;
-        self.set_aside.close().await;
+        self.sidings.set_aside.close().await;
+        for lot in self.sidings.parked.journals() {
+            lot.close().await;
+        }
     }
 
     async fn aside(&self) -> Vec<SetAside> {
-        let count = self.set_aside.status().end.0;
-        let mut reader = self.set_aside.read_from(Position(0));
+        let count = self.sidings.set_aside.status().end.0;
+        let mut reader = self.sidings.set_aside.read_from(Position(0));
         let mut all = Vec::new();
         for _ in 0..count {
             let record = reader.next().await.unwrap().unwrap();
@@ -147,7 +172,7 @@ async fn a_backlog_is_published_in_order() {
 }
 
 #[tokio::test]
-async fn one_stuck_event_holds_the_cursor_and_nobody_else() {
+async fn one_stuck_event_holds_nobody_up_and_is_moved_out_of_the_way() {
     let dir = TempDir::new().unwrap();
     let script = Script::new(|published: &Published| match published.number {
         5 => Reply::Nack,
@@ -160,9 +185,104 @@ async fn one_stuck_event_holds_the_cursor_and_nobody_else() {
     while script.numbers().iter().max() != Some(&49) {
         sleep(Duration::from_millis(10)).await;
     }
-    assert_eq!(whole.journal.status().cursor, Position(5));
-    script.now(|_: &Published| Reply::Ack);
     whole.until_cursor(50).await;
+    whole.until_parked(1).await;
+    let tries = script.numbers().iter().filter(|one| **one == 5).count();
+    script.now(|_: &Published| Reply::Ack);
+    whole.until_parked(0).await;
+    whole.stop().await;
+    let published = script.published();
+    let of_it: Vec<_> = published.iter().filter(|one| one.number == 5).collect();
+    assert!(of_it.len() > tries);
+    let attempts = of_it.iter().map(|one| one.attempt);
+    assert!(attempts.eq(1..=u32::try_from(of_it.len()).unwrap()));
+}
+
+/// The shop's queue takes nothing, for as long as the rule says.
+fn full_shop(published: &Published) -> Reply {
+    if published.number < 1000 {
+        Reply::Nack
+    } else {
+        Reply::Ack
+    }
+}
+
+#[tokio::test]
+async fn a_stuck_source_stops_no_other_however_many_its_events_are() {
+    let dir = TempDir::new().unwrap();
+    let script = Script::new(full_shop);
+    let whole = Whole::start(&dir, &script, &config());
+    // The window is eight long.
+    for number in 0..200 {
+        append(&whole.journal, delivery(number).encode()).await;
+        let mut other = delivery(1000 + number);
+        other.source = "other".into();
+        append(&whole.journal, other.encode()).await;
+    }
+    whole.until_cursor(400).await;
+    whole.until_parked(200).await;
+    whole.stop().await;
+
+    // They are there after a restart, are tried again, and still stop nobody.
+    let whole = Whole::start(&dir, &script, &config());
+    store(&whole.journal, 2000..2010).await;
+    whole.until_cursor(410).await;
+    whole.until_parked(200).await;
+    script.now(|_: &Published| Reply::Ack);
+    whole.until_parked(0).await;
+    whole.stop().await;
+    let mut numbers = script.numbers();
+    numbers.sort_unstable();
+    numbers.dedup();
+    assert_eq!(numbers.len(), 410);
+}
+
+#[tokio::test]
+async fn a_lot_that_is_full_loses_nothing() {
+    let dir = TempDir::new().unwrap();
+    let script = Script::new(full_shop);
+    let parked = Options {
+        bytes_max: 40_000,
+        segment_bytes: 10_000,
+        ..options(&dir, "journal/parked")
+    };
+    let whole = Whole::start_with(&dir, &script, &config(), parked);
+    store(&whole.journal, 0..300).await;
+    while !whole.sidings.parked.is_full("shop") {
+        sleep(Duration::from_millis(10)).await;
+    }
+    assert!(!whole.sidings.parked.is_full("other"));
+    // It goes on until the lot takes no more.
+    let takes_more = || {
+        let mut lots = whole.sidings.parked.journals().into_iter();
+        lots.all(|lot| !lot.status().full)
+    };
+    while takes_more() {
+        sleep(Duration::from_millis(10)).await;
+    }
+    script.now(|_: &Published| Reply::Ack);
+    whole.until_cursor(300).await;
+    whole.until_parked(0).await;
+    assert!(!whole.sidings.parked.is_full("shop"));
+    whole.stop().await;
+    let mut numbers = script.numbers();
+    numbers.sort_unstable();
+    numbers.dedup();
+    assert_eq!(numbers.len(), 300);
+}
+
+#[tokio::test]
+async fn a_stuck_lot_is_tried_now_and_then_only() {
+    let dir = TempDir::new().unwrap();
+    let script = Script::new(full_shop);
+    let whole = Whole::start(&dir, &script, &config());
+    store(&whole.journal, 0..500).await;
+    whole.until_cursor(500).await;
+    let before = script.published().len();
+    sleep(Duration::from_secs(3)).await;
+    // A turn of 64 after each quarter, half, whole and second second.
+    let tries = script.published().len() - before;
+    assert!(tries <= 6 * 64, "{tries} in three seconds");
     whole.stop().await;
 }
 

@@ -6,8 +6,9 @@ use super::gateway::{Gateway, Metrics};
 /// Waits until the books of a gateway balance; fails with the two sides if they never do.
 ///
 /// Per source, `received = accepted + duplicate + rejected + handshake`; over all,
-/// `accepted + late = published + waiting + set aside - waiting at start`. Late are events whose
-/// sender was told 503 because storing took too long, and which were stored all the same.
+/// `accepted + late + replayed = published + waiting + set aside - waiting at start`. Late are
+/// events whose sender was told 503 because storing took too long, and which were stored all the
+/// same; replayed are those that an operator had published again.
 pub(crate) async fn balance(gateway: &Gateway) {
     eventually("the books to balance", || async {
         check(&gateway.metrics().await)
@@ -15,7 +16,8 @@ pub(crate) async fn balance(gateway: &Gateway) {
     .await;
 }
 
-fn check(metrics: &Metrics) -> Result<(), String> {
+/// Whether the books balance at this moment; says the two sides if they do not.
+pub(crate) fn check(metrics: &Metrics) -> Result<(), String> {
     for source in metrics.values("hookgate_received_total", "source") {
         let of = |name: &str| metrics.sum(name, &[("source", &source)]);
         let received = of("hookgate_received_total");
@@ -30,7 +32,9 @@ fn check(metrics: &Metrics) -> Result<(), String> {
         }
     }
     let all = |name: &str| metrics.sum(name, &[]);
-    let taken = all("hookgate_accepted_total") + all("hookgate_late_total");
+    let taken = all("hookgate_accepted_total")
+        + all("hookgate_late_total")
+        + all("hookgate_replayed_total");
     let placed = all("hookgate_published_total")
         + all("hookgate_journal_waiting")
         + all("hookgate_set_aside")

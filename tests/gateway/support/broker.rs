@@ -2,7 +2,7 @@
 //!
 //! A node takes about six seconds to start, so there are two for the whole binary: one that every
 //! test shares (exchanges and queues have names of their own), and one that tests may kill and
-//! block, one test at a time.
+//! block, one test at a time. Three that form a cluster are made by [`super::cluster`].
 //!
 //! The node and its port mapper run under a small shell that holds the read end of a pipe. When
 //! the pipe closes, because the broker is dropped or because this process ended in whatever way,
@@ -10,39 +10,53 @@
 //! dropped, so nothing less would do.
 
 use std::io::Write;
+use std::net::Ipv4Addr;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use lapin::message::Delivery;
 use lapin::options::{
-    BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions,
-    ConfirmSelectOptions, QueueBindOptions, QueueDeclareOptions, QueuePurgeOptions,
+    BasicAckOptions, BasicConsumeOptions, BasicGetOptions, BasicPublishOptions, BasicQosOptions,
+    ConfirmSelectOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
+    QueuePurgeOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
-use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
+use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, ExchangeKind};
 use tokio::sync::{MutexGuard, OnceCell};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use super::eventually::{PATIENCE, eventually};
+use super::eventually::{PATIENCE, eventually, within};
 use super::gateway::free_port;
 
 /// Where Debian puts the server's own scripts; those in `/usr/sbin` insist on a system user.
 const SERVER: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
 const CONTROL: &str = "/usr/lib/rabbitmq/bin/rabbitmqctl";
 
+/// How long a node may take to start: seconds of one core, which it may have to share with two
+/// other nodes and all that runs beside.
+const START_PATIENCE: Duration = Duration::from_secs(120);
+
+/// Longest message that a node takes as it ships, 128 MiB.
+const MESSAGE_BYTES_MAX: u32 = 134_217_728;
+
 /// Starts the port mapper and the node, then obeys one word from its standard input:
 /// `stop` lets the node end in good order, `kill` does not, and the end of input also removes the
 /// directory.
 const SUPERVISOR: &str = r#"
-epmd -port "$ERL_EPMD_PORT" -address 127.0.0.1 </dev/null >/dev/null 2>&1 & mapper=$!
+mapper=
+if [ "$OWN_MAPPER" = yes ]; then
+    epmd -port "$ERL_EPMD_PORT" -address 127.0.0.1 </dev/null >/dev/null 2>&1 & mapper=$!
+fi
 "$SERVER" </dev/null >>"$HOME/output" 2>&1 & node=$!
 read -r word || word=end
 if [ "$word" = stop ]; then kill -TERM $node; wait $node; else kill -KILL $node; fi
-kill -KILL $mapper
+if [ -n "$mapper" ]; then kill -KILL $mapper; fi
 wait
 if [ "$word" = end ]; then rm -rf "$HOME"; fi
 "#;
@@ -51,12 +65,27 @@ if [ "$word" = end ]; then rm -rf "$HOME"; fi
 #[derive(Debug)]
 pub(crate) struct Broker {
     directory: PathBuf,
-    name: String,
-    amqp_port: u16,
-    cluster_port: u16,
-    mapper_port: u16,
+    place: Place,
     supervisor: Mutex<Option<Child>>,
 }
+
+/// What a node is called, and where it listens.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    /// Without the host.
+    pub(super) name: String,
+    pub(super) host: Ipv4Addr,
+    pub(super) amqp_port: u16,
+    /// For the other nodes and `rabbitmqctl`.
+    pub(super) cluster_port: u16,
+    /// Where nodes are found by their names.
+    pub(super) mapper_port: u16,
+    /// Whether the port mapper is started with the node and ends with it.
+    pub(super) own_mapper: bool,
+}
+
+/// What lets nodes and `rabbitmqctl` talk to each other. They listen on loopback only.
+const COOKIE: &str = "hookgate";
 
 /// The node that no test may disturb.
 pub(crate) async fn shared() -> &'static Broker {
@@ -73,6 +102,7 @@ pub(crate) async fn breakable() -> MutexGuard<'static, Broker> {
     let broker = place.lock().await;
     if broker.is_running() {
         broker.unblock().await;
+        broker.limit_messages(MESSAGE_BYTES_MAX).await;
     } else {
         broker.start_again().await;
     }
@@ -82,6 +112,22 @@ pub(crate) async fn breakable() -> MutexGuard<'static, Broker> {
 impl Broker {
     /// Starts a node in a directory of its own and waits until it speaks AMQP.
     pub(crate) async fn start() -> Self {
+        let amqp_port = free_port();
+        let place = Place {
+            name: format!("hookgate_{}_{amqp_port}", std::process::id()),
+            host: Ipv4Addr::LOCALHOST,
+            amqp_port,
+            cluster_port: free_port(),
+            mapper_port: free_port(),
+            own_mapper: true,
+        };
+        let broker = Self::prepare(place, "");
+        broker.start_again().await;
+        broker
+    }
+
+    /// Makes a node's directory, with more lines for `rabbitmq.conf`; starts nothing yet.
+    pub(super) fn prepare(place: Place, lines: &str) -> Self {
         assert!(
             Path::new(SERVER).try_exists().unwrap_or(false),
             "{SERVER} is not there: run deploy/install-dependencies.sh, or `make test` which does"
@@ -92,41 +138,55 @@ impl Broker {
             .expect("directory");
         // Removed by the supervisor: it outlives this process.
         let directory = directory.keep();
-        std::fs::write(directory.join("plugins"), "[].\n").expect("plugins");
-        std::fs::write(directory.join("environment"), "").expect("environment");
-        std::fs::write(
-            directory.join("rabbitmq.conf"),
-            "log.file.level = warning\nlog.console = false\ndisk_free_limit.absolute = 50MB\n",
-        )
-        .expect("configuration");
-        let amqp_port = free_port();
-        let broker = Self {
-            directory,
-            name: format!("hookgate_{}_{amqp_port}@localhost", std::process::id()),
-            amqp_port,
-            cluster_port: free_port(),
-            mapper_port: free_port(),
-            supervisor: Mutex::new(None),
+        let write = |name: &str, content: &str| {
+            let path = directory.join(name);
+            std::fs::write(&path, content).expect("a file of the node's");
+            let private = std::fs::Permissions::from_mode(0o600);
+            std::fs::set_permissions(&path, private).expect("mode");
         };
-        broker.start_again().await;
-        broker
+        write("plugins", "[].\n");
+        write("environment", "");
+        write(".erlang.cookie", COOKIE);
+        let fixed = "log.file.level = info\nlog.console = false\n\
+                     disk_free_limit.absolute = 50MB\n";
+        write("rabbitmq.conf", &format!("{fixed}{lines}"));
+        Self {
+            directory,
+            place,
+            supervisor: Mutex::new(None),
+        }
     }
 
-    /// Starts the node on the data and ports that it had.
+    /// Starts the node on the data and ports that it had, and waits until it speaks AMQP.
     pub(crate) async fn start_again(&self) {
+        self.launch();
+        self.until_up().await;
+    }
+
+    /// Starts the node and waits for nothing.
+    pub(super) fn launch(&self) {
         assert!(!self.is_running(), "the node runs already");
         let mut command = Command::new("/bin/sh");
         self.environment(&mut command);
+        let host = self.place.host.to_string().replace('.', ",");
         let child = command
             .args(["-c", SUPERVISOR])
             .env("SERVER", SERVER)
+            .env(
+                "OWN_MAPPER",
+                if self.place.own_mapper { "yes" } else { "no" },
+            )
             // With a shell of its own the start script stays between us and the node; without,
             // it becomes the node, and its process id is the one to end.
             .env("RABBITMQ_ALLOW_INPUT", "1")
             .env("RABBITMQ_SERVER_START_ARGS", "-noinput")
             .env(
                 "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
-                "+S 1:1 +sbwt none -kernel inet_dist_use_interface {127,0,0,1}",
+                // Whoever is called sees the caller's own address, by which they can be cut off.
+                format!(
+                    "+S 1:1 +sbwt none -kernel inet_dist_use_interface {{{host}}} \
+                     inet_dist_connect_options [{{ip,{{{host}}}}}]"
+                ),
             )
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
@@ -136,16 +196,31 @@ impl Broker {
             .spawn()
             .expect("sh");
         *self.supervisor.lock().expect("lock") = Some(child);
-        eventually("the broker to answer", || async {
+    }
+
+    /// Waits until the node speaks AMQP.
+    pub(super) async fn until_up(&self) {
+        within(START_PATIENCE, "the broker to answer", || async {
             match self.connect().await {
                 Ok(_) => Ok(()),
                 Err(error) => {
-                    let output = std::fs::read_to_string(self.directory.join("output"));
-                    Err(format!("{error}\n{}", output.unwrap_or_default()))
+                    let log = format!("log/{}.log", self.place.full_name());
+                    Err(format!(
+                        "{error}\n{}{}",
+                        self.said("output"),
+                        self.said(&log)
+                    ))
                 }
             }
         })
         .await;
+    }
+
+    /// The end of one of its files.
+    fn said(&self, file: &str) -> String {
+        let text = std::fs::read(self.directory.join(file)).unwrap_or_default();
+        let end = text.len().saturating_sub(4_000);
+        String::from_utf8_lossy(&text[end..]).into_owned()
     }
 
     /// Ends the node in good order; its data stays.
@@ -173,7 +248,7 @@ impl Broker {
         .await;
         // Not a condition that could be awaited: the broker does not tell when the queue's
         // membership is on disk.
-        sleep(std::time::Duration::from_millis(1200)).await;
+        sleep(Duration::from_millis(1200)).await;
     }
 
     async fn end(&self, word: &str) {
@@ -210,35 +285,55 @@ impl Broker {
         self.control(&["set_vm_memory_high_watermark", "0.4"]).await;
     }
 
+    /// Longest message that channels opened from now on take; the node's own limit again after a
+    /// restart, or when it is given to the next test.
+    pub(crate) async fn limit_messages(&self, bytes: u32) {
+        let set = format!("application:set_env(rabbit, max_message_size, {bytes}).");
+        self.control(&["eval", &set]).await;
+    }
+
     async fn control(&self, arguments: &[&str]) {
-        let cookie =
-            std::fs::read_to_string(self.directory.join(".erlang.cookie")).expect("cookie");
+        if let Err(error) = self.ask(arguments).await {
+            panic!("rabbitmqctl {arguments:?}: {error}");
+        }
+    }
+
+    /// What `rabbitmqctl` says to these arguments.
+    pub(super) async fn ask(&self, arguments: &[&str]) -> Result<String, String> {
         let mut command = Command::new(CONTROL);
         self.environment(&mut command);
         command
-            .args(["--node", &self.name, "--erlang-cookie", &cookie])
+            .args(["--longnames", "--quiet"])
+            .args(["--node", &self.place.full_name()])
+            .args(["--erlang-cookie", COOKIE])
             .args(arguments);
-        let output = tokio::process::Command::from(command)
+        let running = tokio::process::Command::from(command)
             .stdin(Stdio::null())
-            .output()
-            .await
-            .expect("rabbitmqctl");
-        assert!(
-            output.status.success(),
-            "rabbitmqctl {arguments:?}: {output:?}"
-        );
+            .kill_on_drop(true)
+            .output();
+        let Ok(output) = timeout(PATIENCE, running).await else {
+            return Err(format!("no end within {PATIENCE:?}"));
+        };
+        let output = output.expect("rabbitmqctl");
+        if output.status.success() {
+            Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        } else {
+            Err(format!("{output:?}"))
+        }
     }
 
     fn environment(&self, command: &mut Command) {
         let at = |name: &str| self.directory.join(name);
+        let place = &self.place;
         command
             .env("HOME", &self.directory)
             .env("ERL_EPMD_ADDRESS", "127.0.0.1")
-            .env("ERL_EPMD_PORT", self.mapper_port.to_string())
-            .env("RABBITMQ_NODENAME", &self.name)
-            .env("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1")
-            .env("RABBITMQ_NODE_PORT", self.amqp_port.to_string())
-            .env("RABBITMQ_DIST_PORT", self.cluster_port.to_string())
+            .env("ERL_EPMD_PORT", place.mapper_port.to_string())
+            .env("RABBITMQ_USE_LONGNAME", "true")
+            .env("RABBITMQ_NODENAME", place.full_name())
+            .env("RABBITMQ_NODE_IP_ADDRESS", place.host.to_string())
+            .env("RABBITMQ_NODE_PORT", place.amqp_port.to_string())
+            .env("RABBITMQ_DIST_PORT", place.cluster_port.to_string())
             .env("RABBITMQ_MNESIA_BASE", at("data"))
             .env("RABBITMQ_LOG_BASE", at("log"))
             .env("RABBITMQ_PID_FILE", at("pid"))
@@ -247,9 +342,14 @@ impl Broker {
             .env("RABBITMQ_CONF_ENV_FILE", at("environment"));
     }
 
+    /// As the nodes of a cluster call it.
+    pub(super) fn full_name(&self) -> String {
+        self.place.full_name()
+    }
+
     /// Where AMQP is spoken.
     pub(crate) fn address(&self) -> std::net::SocketAddr {
-        ([127, 0, 0, 1], self.amqp_port).into()
+        (self.place.host, self.place.amqp_port).into()
     }
 
     /// The same, for a configuration.
@@ -268,7 +368,7 @@ impl Broker {
                 .await
                 .map_err(|e| e.to_string())
         };
-        match timeout(std::time::Duration::from_secs(5), connecting).await {
+        match timeout(Duration::from_secs(5), connecting).await {
             Ok(connected) => connected,
             Err(_) => Err("no answer within five seconds".to_owned()),
         }
@@ -290,6 +390,34 @@ impl Broker {
             .await
             .map_err(|e| e.to_string())?;
         Ok(state.message_count())
+    }
+
+    /// Declares a durable exchange without an alternate one.
+    pub(crate) async fn declare_exchange(&self, name: &str, kind: ExchangeKind) {
+        let connection = self.connect().await.expect("connection");
+        let channel = connection.create_channel().await.expect("channel");
+        let options = ExchangeDeclareOptions {
+            durable: true,
+            ..ExchangeDeclareOptions::default()
+        };
+        channel
+            .exchange_declare(name.into(), kind, options, FieldTable::default())
+            .await
+            .expect("exchange");
+    }
+
+    /// Takes at most so many messages out of a queue; gives their ids.
+    pub(crate) async fn take(&self, channel: &Channel, queue: &str, most: usize) -> Vec<String> {
+        let mut ids = Vec::new();
+        while ids.len() < most {
+            let got = channel
+                .basic_get(queue.into(), BasicGetOptions { no_ack: true })
+                .await
+                .expect("an answer");
+            let Some(message) = got else { break };
+            ids.push(Message::from(message.delivery).id());
+        }
+        ids
     }
 
     /// Declares a durable queue with arguments and binds it to an exchange.
@@ -408,6 +536,15 @@ impl Drop for Broker {
     }
 }
 
+// === impl Place ===
+
+impl Place {
+    /// As the nodes call each other.
+    pub(super) fn full_name(&self) -> String {
+        format!("{}@{}", self.name, self.host)
+    }
+}
+
 /// `amqp://` at an address, with the user that every new node has.
 pub(crate) fn amqp_url(address: std::net::SocketAddr) -> String {
     format!("amqp://guest:guest@{address}/%2f?heartbeat=10")
@@ -461,6 +598,37 @@ impl Consumer {
     /// Everything so far, in order.
     pub(crate) fn seen(&self) -> Vec<Message> {
         self.arrived.borrow().clone()
+    }
+
+    /// Waits until there are more than `n` messages; gives those after the first `n`, or none
+    /// when patience is over.
+    pub(crate) async fn after(&self, n: usize) -> Vec<Message> {
+        self.wait_for_more_than(n).await;
+        self.arrived.borrow().get(n..).unwrap_or_default().to_vec()
+    }
+
+    /// Waits until there is a message; gives all there are, which are then forgotten, or none
+    /// when patience is over.
+    pub(crate) async fn taken(&self) -> Vec<Message> {
+        self.wait_for_more_than(0).await;
+        self.take()
+    }
+
+    /// Gives all there are, which are then forgotten.
+    pub(crate) fn take(&self) -> Vec<Message> {
+        let mut taken = Vec::new();
+        self.arrived.send_if_modified(|messages| {
+            taken = std::mem::take(messages);
+            false
+        });
+        taken
+    }
+
+    async fn wait_for_more_than(&self, n: usize) {
+        let mut arrivals = self.arrived.subscribe();
+        let more = arrivals.wait_for(|messages| messages.len() > n);
+        // The caller finds none.
+        drop(timeout(PATIENCE, more).await.map(drop));
     }
 
     /// Waits until there are at least `n` messages.

@@ -12,17 +12,26 @@ const PAUSE: Duration = Duration::from_millis(25);
 
 /// Repeats `probe` until it gives a value. `what` names the condition for whoever reads the
 /// failure, together with the last reason that the probe gave.
-pub(crate) async fn eventually<T, P, F>(what: &str, mut probe: P) -> T
+pub(crate) async fn eventually<T, P, F>(what: &str, probe: P) -> T
 where
     P: FnMut() -> F,
     F: Future<Output = Result<T, String>>,
 {
-    let deadline = Instant::now() + PATIENCE;
+    within(PATIENCE, what, probe).await
+}
+
+/// The same with another patience.
+pub(crate) async fn within<T, P, F>(patience: Duration, what: &str, mut probe: P) -> T
+where
+    P: FnMut() -> F,
+    F: Future<Output = Result<T, String>>,
+{
+    let deadline = Instant::now() + patience;
     loop {
         match probe().await {
             Ok(value) => return value,
             Err(reason) if Instant::now() >= deadline => {
-                panic!("waited {PATIENCE:?} for {what}: {reason}")
+                panic!("waited {patience:?} for {what}: {reason}")
             }
             Err(_) => sleep(PAUSE).await,
         }

@@ -15,6 +15,7 @@ use tempfile::TempDir;
 
 use super::broker::{Broker, Consumer, amqp_url};
 use super::eventually::eventually;
+use super::secrets;
 use super::sender::{Answer, Client, Sender, Version};
 use super::webhook::{
     ERP_SECRET, GITHUB_SECRET, SHOPIFY_SECRET, SLACK_SECRET, STRIPE_SECRET, Webhook,
@@ -42,7 +43,7 @@ pub(crate) fn free_port() -> u16 {
 }
 
 /// A name that no other test uses, for exchanges and queues.
-fn unique_name() -> String {
+pub(crate) fn unique_name() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     format!(
         "t{}-{}",
@@ -56,6 +57,7 @@ fn unique_name() -> String {
 pub(crate) struct Setup {
     exchange: String,
     tls: bool,
+    tls_lines: String,
     server: String,
     limits: String,
     journal: String,
@@ -63,6 +65,8 @@ pub(crate) struct Setup {
     queues: String,
     sources: String,
     files: Vec<(String, Vec<u8>)>,
+    environment: Vec<(String, String)>,
+    wrapper: Vec<String>,
 }
 
 /// A running gateway, or one between two lives.
@@ -73,6 +77,8 @@ pub(crate) struct Gateway {
     tls: bool,
     address: SocketAddr,
     admin: SocketAddr,
+    environment: Vec<(String, String)>,
+    wrapper: Vec<String>,
     child: Option<Child>,
 }
 
@@ -119,6 +125,7 @@ impl Setup {
         Self {
             exchange: unique_name(),
             tls: true,
+            tls_lines: String::new(),
             server: String::new(),
             limits: String::new(),
             journal: String::new(),
@@ -126,6 +133,8 @@ impl Setup {
             queues: String::new(),
             sources: source("github", "github", ""),
             files: Vec::new(),
+            environment: Vec::new(),
+            wrapper: Vec::new(),
         }
     }
 
@@ -135,11 +144,17 @@ impl Setup {
     }
 
     /// The same with something between the gateway and the broker.
-    pub(crate) fn broker_at(mut self, address: SocketAddr) -> Self {
-        self.broker = Some(format!(
-            "urls = [{{ value = \"{}\" }}]\n",
-            amqp_url(address)
-        ));
+    pub(crate) fn broker_at(self, address: SocketAddr) -> Self {
+        self.brokers_at(&[address])
+    }
+
+    /// The same with several nodes of one cluster.
+    pub(crate) fn brokers_at(mut self, addresses: &[SocketAddr]) -> Self {
+        let urls = addresses
+            .iter()
+            .map(|address| format!("{{ value = \"{}\" }}", amqp_url(*address)));
+        let urls = urls.collect::<Vec<_>>().join(", ");
+        self.broker = Some(format!("urls = [{urls}]\n"));
         let all = format!("{}-all", self.exchange);
         self.queue(&all, "#", "classic")
     }
@@ -174,6 +189,13 @@ impl Setup {
         self
     }
 
+    /// More lines under `[server.tls]`.
+    pub(crate) fn tls(mut self, lines: &str) -> Self {
+        self.tls_lines.push_str(lines);
+        self.tls_lines.push('\n');
+        self
+    }
+
     /// More lines under `[server.limits]`.
     pub(crate) fn limits(mut self, lines: &str) -> Self {
         self.limits.push_str(lines);
@@ -197,6 +219,18 @@ impl Setup {
     /// A file beside the configuration.
     pub(crate) fn file(mut self, name: &str, content: &[u8]) -> Self {
         self.files.push((name.to_owned(), content.to_owned()));
+        self
+    }
+
+    /// A variable in its environment.
+    pub(crate) fn environment(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Runs under another program, which gets the gateway's command as its last arguments.
+    pub(crate) fn under(mut self, wrapper: &[&str]) -> Self {
+        self.wrapper = wrapper.iter().map(|&word| word.to_owned()).collect();
         self
     }
 
@@ -233,6 +267,8 @@ impl Setup {
             tls: self.tls,
             address,
             admin,
+            environment: self.environment,
+            wrapper: self.wrapper,
             child: None,
         }
     }
@@ -255,9 +291,10 @@ impl Setup {
             ..
         } = self;
         let tls = if self.tls {
-            "[server.tls]\ncert = \"cert.pem\"\nkey = \"key.pem\"\n"
+            let lines = &self.tls_lines;
+            format!("[server.tls]\ncert = \"cert.pem\"\nkey = \"key.pem\"\n{lines}\n")
         } else {
-            ""
+            String::new()
         };
         let off = if self.tls { "" } else { "tls = \"off\"\n" };
         let broker = match &self.broker {
@@ -275,27 +312,52 @@ impl Setup {
 impl Gateway {
     /// Starts the program and waits until it is ready.
     pub(crate) async fn start(&mut self) {
-        self.launch();
+        self.start_under(&[]).await;
+    }
+
+    /// The same below another program, see [`Gateway::launch_under`].
+    pub(crate) async fn start_under(&mut self, wrapper: &[&str]) {
+        self.launch_under(wrapper);
+        if let Some(ended) = self.ready_or_ended().await {
+            panic!("the gateway ended: {ended:?}\n{}", self.log());
+        }
+    }
+
+    /// Waits until it is ready, or has ended by itself.
+    pub(crate) async fn ready_or_ended(&mut self) -> Option<ExitStatus> {
         let child = self.child.as_mut().expect("launched");
         let (admin, log) = (self.admin, self.directory.path().join("log"));
-        eventually("the gateway to be ready", || {
+        let ended = eventually("the gateway to be ready", || {
             let ended = child.try_wait().expect("wait");
             let log = log.clone();
             async move {
-                let text = || std::fs::read_to_string(&log).unwrap_or_default();
-                assert!(ended.is_none(), "the gateway ended: {ended:?}\n{}", text());
-                let asked = get(admin, "/readyz").await;
-                match asked {
-                    Ok(answer) if answer.status == 200 => Ok(()),
-                    other => Err(format!("{other:?}\n{}", text())),
+                if ended.is_some() {
+                    return Ok(ended);
+                }
+                match get(admin, "/readyz").await {
+                    Ok(answer) if answer.status == 200 => Ok(None),
+                    other => {
+                        let log = std::fs::read_to_string(&log).unwrap_or_default();
+                        Err(format!("{other:?}\n{log}"))
+                    }
                 }
             }
         })
         .await;
+        if ended.is_some() {
+            self.child = None;
+        }
+        ended
     }
 
     /// Starts the program and waits for nothing.
     pub(crate) fn launch(&mut self) {
+        self.launch_under(&[]);
+    }
+
+    /// The same below another program, which must become it: its process is taken for the
+    /// gateway's.
+    pub(crate) fn launch_under(&mut self, wrapper: &[&str]) {
         assert!(self.child.is_none(), "it runs already");
         let open = |name: &str| {
             let path = self.directory.path().join(name);
@@ -305,15 +367,19 @@ impl Gateway {
                 .open(path)
                 .expect("log file")
         };
-        let child = Command::new(PROGRAM)
-            .args(["run", "-c"])
+        let around = self.wrapper.iter().map(String::as_str);
+        let around = around.chain(wrapper.iter().copied());
+        let words: Vec<&str> = around.chain([PROGRAM, "run", "-c"]).collect();
+        let child = Command::new(words[0])
+            .args(&words[1..])
             .arg(self.config())
             .env_remove("RUST_LOG")
+            .envs(self.environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(open("stdout"))
             .stderr(open("log"))
             .spawn()
-            .expect("the program starts");
+            .unwrap_or_else(|error| panic!("{words:?} does not start: {error}"));
         self.child = Some(child);
     }
 
@@ -324,13 +390,30 @@ impl Gateway {
 
     /// Its process id.
     pub(crate) fn pid(&self) -> Pid {
-        Pid::from_child(self.child.as_ref().expect("it runs"))
+        let child = self.child.as_ref().expect("it runs");
+        if self.wrapper.is_empty() {
+            return Pid::from_child(child);
+        }
+        self.wrapped().expect("it runs under its wrapper")
+    }
+
+    /// The gateway that runs below a wrapper: the program with this configuration.
+    fn wrapped(&self) -> Option<Pid> {
+        let config = self.config();
+        let own =
+            [PROGRAM, "run", "-c", config.to_str().expect("path")].map(|it| format!("{it}\0"));
+        let entries = std::fs::read_dir("/proc").expect("/proc");
+        let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+        pids.filter_map(Pid::from_raw).find(|pid| {
+            let line = std::fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero()));
+            line.is_ok_and(|line| line == own.concat().as_bytes())
+        })
     }
 
     /// Ends it at once, as a power cut would end the machine; all that the system had is kept.
     pub(crate) fn kill9(&mut self) {
+        kill_process(self.pid(), Signal::KILL).expect("kill");
         let mut child = self.child.take().expect("it runs");
-        child.kill().expect("kill");
         child.wait().expect("wait");
     }
 
@@ -394,6 +477,22 @@ impl Gateway {
         .await;
     }
 
+    /// Events that are stored and not yet confirmed by the broker.
+    pub(crate) async fn waiting(&self) -> f64 {
+        self.metrics().await.sum("hookgate_journal_waiting", &[])
+    }
+
+    /// Waits until the broker has confirmed everything.
+    pub(crate) async fn until_all_published(&self) {
+        eventually("the journal to be published", || async {
+            match self.waiting().await {
+                0.0 => Ok(()),
+                n => Err(format!("{n} wait")),
+            }
+        })
+        .await;
+    }
+
     /// Its exchange.
     pub(crate) fn exchange(&self) -> &str {
         &self.exchange
@@ -449,7 +548,22 @@ impl Gateway {
 
     /// What it logged in all its lives.
     pub(crate) fn log(&self) -> String {
-        std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
+        self.said("log")
+    }
+
+    /// What it wrote to its standard output in all its lives.
+    pub(crate) fn stdout(&self) -> String {
+        self.said("stdout")
+    }
+
+    fn said(&self, file: &str) -> String {
+        let bytes = std::fs::read(self.directory.path().join(file)).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// Where the admin listener is.
+    pub(crate) fn admin_address(&self) -> SocketAddr {
+        self.admin
     }
 
     /// Runs another subcommand on its configuration: `-c` is added.
@@ -463,13 +577,24 @@ impl Gateway {
 
 impl Drop for Gateway {
     fn drop(&mut self) {
+        // A wrapper ends with what it wraps.
+        let is_wrapped = self.child.is_some() && !self.wrapper.is_empty();
+        let wrapped = is_wrapped.then(|| self.wrapped()).flatten();
         if let Some(child) = &mut self.child {
             // It may have ended by itself.
-            drop(child.kill());
+            match wrapped {
+                Some(pid) => drop(kill_process(pid, Signal::KILL)),
+                None => drop(child.kill()),
+            }
             child.wait().expect("wait");
         }
+        let log = self.log();
         if std::thread::panicking() {
-            let log = self.log();
+            // Under load the requests would hide everything else.
+            let lines = log
+                .lines()
+                .filter(|line| !line.contains("hookgate::access"));
+            let log = lines.collect::<Vec<_>>().join("\n");
             let tail = log.len().saturating_sub(6000);
             let tail = log.get(tail..).unwrap_or(&log);
             // Captured by the test runner and shown with the failure.
@@ -480,6 +605,10 @@ impl Drop for Gateway {
             {
                 eprintln!("--- the gateway's log ends with:\n{tail}\n---");
             }
+        } else {
+            // Every gateway of every test, so that no fault makes one talk.
+            secrets::assert_absent(&log, "the gateway's log");
+            secrets::assert_absent(&self.stdout(), "the gateway's standard output");
         }
     }
 }
@@ -509,6 +638,16 @@ pub(crate) fn said(output: &Output) -> String {
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
     )
+}
+
+/// All metrics of the gateway whose admin listener is at an address, if it answers.
+pub(crate) async fn metrics_at(admin: SocketAddr) -> Result<Metrics, String> {
+    let answer = get(admin, "/metrics").await?;
+    let text = String::from_utf8(answer.body).map_err(|error| error.to_string())?;
+    match answer.status {
+        200 => Ok(Metrics::parse(&text)),
+        status => Err(format!("{status}: {text}")),
+    }
 }
 
 /// One page over plain HTTP.
@@ -609,6 +748,11 @@ struct Identity {
     authority: String,
     certificate: String,
     key: String,
+}
+
+/// The private key of that certificate, in PEM.
+pub(crate) fn private_key() -> &'static str {
+    &identity().key
 }
 
 /// One certificate for all gateways of this process, and the authority that signed it.

@@ -1,15 +1,16 @@
 //! Traffic that keeps books of its own: what was sent, and what was acknowledged.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, sleep};
 
+use super::arrivals::Arrivals;
 use super::broker::{Consumer, Message};
 use super::gateway::source;
-use super::sender::{Sender, Version};
+use super::sender::{Client, Sender, Version};
 use super::webhook::Webhook;
 
 /// The sources that load is sent to: one sender each, one event after the other, so that the
@@ -25,6 +26,43 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// Their configuration.
 pub(crate) fn sources() -> String {
     SOURCES.map(|name| source(name, "github", "")).concat()
+}
+
+/// The configuration of so many sources for [`rush`], each with these lines.
+pub(crate) fn lanes(count: usize, more: &str) -> String {
+    (0..count)
+        .map(|lane| source(&lane_name(lane), "github", more))
+        .collect()
+}
+
+fn lane_name(lane: usize) -> String {
+    format!("lane{lane}")
+}
+
+/// Sends so many events over each lane, one after the other and as fast as they are answered;
+/// numbers begin after `from`.
+pub(crate) async fn rush(sender: &Sender, lanes: usize, from: u64, each: u64) -> Ledger {
+    let tasks: Vec<_> = (0..lanes)
+        .map(|lane| {
+            let sender = sender.clone();
+            tokio::spawn(async move {
+                let source = lane_name(lane);
+                let mut ledger = Ledger::default();
+                let mut client = sender.connect(Version::Http1).await.expect("connection");
+                for n in from + 1..=from + each {
+                    if !ledger.send(&mut client, &source, n).await {
+                        client = sender.connect(Version::Http1).await.expect("connection");
+                    }
+                }
+                ledger
+            })
+        })
+        .collect();
+    let mut all = Ledger::default();
+    for task in tasks {
+        all.add(task.await.expect("a sender"));
+    }
+    all
 }
 
 /// Senders that go on until they are stopped.
@@ -49,6 +87,11 @@ pub(crate) struct Ledger {
 impl Load {
     /// Begins. Numbers go on from `from`, so that several loads can follow each other.
     pub(crate) fn start(sender: &Sender, from: u64) -> Self {
+        Self::start_paced(sender, from, PACE)
+    }
+
+    /// The same, with at least so much between two events of one sender.
+    pub(crate) fn start_paced(sender: &Sender, from: u64, pace: Duration) -> Self {
         let (stop, stopped) = watch::channel(false);
         let (acknowledged, _) = watch::channel(0);
         let tasks = SOURCES.map(|source| {
@@ -56,6 +99,7 @@ impl Load {
                 sender.clone(),
                 source,
                 from,
+                pace,
                 stopped.clone(),
                 acknowledged.clone(),
             ))
@@ -93,13 +137,14 @@ async fn send(
     sender: Sender,
     source: &'static str,
     from: u64,
+    pace: Duration,
     stopped: watch::Receiver<bool>,
     acknowledged: watch::Sender<u64>,
 ) -> Ledger {
     let mut ledger = Ledger::default();
     let mut n = from;
     let mut client = None;
-    let mut pace = tokio::time::interval(PACE);
+    let mut pace = tokio::time::interval(pace);
     pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while !*stopped.borrow() {
         pace.tick().await;
@@ -111,26 +156,12 @@ async fn send(
             continue;
         };
         n += 1;
-        let body = format!(r#"{{"source":"{source}","n":{n}}}"#);
-        let id = format!("{source}-{n}");
-        let webhook = Webhook::github(&format!("/{source}"), "push", &id, body.as_bytes());
-        match open.send(&webhook).await {
-            Ok(answer) if (200..300).contains(&answer.status) => {
-                ledger
-                    .acknowledged
-                    .entry(source.to_owned())
-                    .or_default()
-                    .push(n);
-                acknowledged.send_modify(|count| *count += 1);
-            }
-            Ok(answer) => {
-                let body = String::from_utf8_lossy(&answer.body).into_owned();
-                ledger.refused.push((answer.status, body));
-            }
-            Err(_) => {
-                ledger.unanswered += 1;
-                client = None;
-            }
+        let before = ledger.len();
+        if !ledger.send(open, source, n).await {
+            client = None;
+        }
+        if ledger.len() > before {
+            acknowledged.send_modify(|count| *count += 1);
         }
     }
     ledger
@@ -154,21 +185,57 @@ impl Ledger {
         self.acknowledged.values().map(Vec::len).sum()
     }
 
-    /// Waits until everything acknowledged has arrived; gives all that has.
-    pub(crate) async fn arrived_in(&self, queue: &Consumer) -> Vec<Message> {
-        queue
-            .wait_until("all events", |seen| self.missing(seen).is_empty())
-            .await
+    /// Sends one event and enters what became of it. False if the connection is of no more use.
+    async fn send(&mut self, client: &mut Client, source: &str, n: u64) -> bool {
+        let body = format!(r#"{{"source":"{source}","n":{n}}}"#);
+        let id = format!("{source}-{n}");
+        let webhook = Webhook::github(&format!("/{source}"), "push", &id, body.as_bytes());
+        match client.send(&webhook).await {
+            Ok(answer) if (200..300).contains(&answer.status) => {
+                match self.acknowledged.get_mut(source) {
+                    Some(numbers) => numbers.push(n),
+                    None => drop(self.acknowledged.insert(source.to_owned(), vec![n])),
+                }
+                // A connection has so many requests, and says when one was its last.
+                answer.header("connection") != Some("close")
+            }
+            Ok(answer) => {
+                let body = String::from_utf8_lossy(&answer.body).into_owned();
+                self.refused.push((answer.status, body));
+                true
+            }
+            Err(_) => {
+                self.unanswered += 1;
+                false
+            }
+        }
     }
 
-    /// The acknowledged events that are not among these messages.
-    pub(crate) fn missing(&self, messages: &[Message]) -> Vec<(String, u64)> {
-        let there: BTreeSet<_> = messages.iter().map(number).collect();
-        let ours = self
-            .acknowledged
-            .iter()
-            .flat_map(|(source, numbers)| numbers.iter().map(|n| (source.clone(), *n)));
-        ours.filter(|event| !there.contains(event)).collect()
+    /// Waits until everything acknowledged has arrived; gives all that has.
+    pub(crate) async fn arrived_in(&self, queue: &Consumer) -> Vec<Message> {
+        let mut arrivals = Arrivals::default();
+        let mut messages = Vec::new();
+        while !arrivals.have_all(self) {
+            let read = messages.len();
+            let more = queue.after(read).await;
+            if more.is_empty() {
+                arrivals.assert_complete(self);
+            }
+            arrivals.add(&more);
+            messages.extend(more);
+        }
+        messages
+    }
+
+    /// Waits until everything acknowledged has arrived, and takes it out of the consumer's memory.
+    pub(crate) async fn all_arrived(&self, queue: &Consumer, arrivals: &mut Arrivals) {
+        while !arrivals.have_all(self) {
+            let more = queue.taken().await;
+            if more.is_empty() {
+                arrivals.assert_complete(self);
+            }
+            arrivals.add(&more);
+        }
     }
 
     /// Fails unless all answers were 2xx.
@@ -181,22 +248,21 @@ impl Ledger {
         );
     }
 
+    /// The same; but while it drains, a gateway may say so.
+    #[track_caller]
+    pub(crate) fn assert_none_refused_but_by_draining(&self) {
+        let other = self
+            .refused
+            .iter()
+            .find(|(status, body)| *status != 503 || !body.contains("draining"));
+        assert!(other.is_none(), "turned away: {other:?}");
+    }
+
     /// Fails unless everything acknowledged is there, and all copies of an event have one message
     /// id.
     #[track_caller]
     pub(crate) fn assert_delivered(&self, messages: &[Message]) {
-        let missing = self.missing(messages);
-        assert!(
-            missing.is_empty(),
-            "{} acknowledged and lost: {missing:?}",
-            missing.len()
-        );
-        let mut ids = BTreeMap::new();
-        for message in messages {
-            let event = number(message);
-            let id = ids.entry(event.clone()).or_insert_with(|| message.id());
-            assert_eq!(*id, message.id(), "{event:?} changed its message id");
-        }
+        Arrivals::of(messages).assert_complete(self);
     }
 
     /// The same, and the first copies of each source's events came in the order of
@@ -204,24 +270,8 @@ impl Ledger {
     /// not confirmed; one whose confirm came too late is tried again after a pause of its own.
     #[track_caller]
     pub(crate) fn assert_delivered_in_order(&self, messages: &[Message]) {
-        self.assert_delivered(messages);
-        let mut seen = BTreeSet::new();
-        let mut last: BTreeMap<String, u64> = BTreeMap::new();
-        for (source, n) in messages.iter().map(number) {
-            let acknowledged = self
-                .acknowledged
-                .get(&source)
-                .is_some_and(|all| all.binary_search(&n).is_ok());
-            if acknowledged && seen.insert((source.clone(), n)) {
-                let before = last.insert(source.clone(), n).unwrap_or(0);
-                assert!(before < n, "{source}: {n} came after {before}");
-            }
-        }
+        let arrivals = Arrivals::of(messages);
+        arrivals.assert_complete(self);
+        arrivals.assert_in_order(self);
     }
-}
-
-fn number(message: &Message) -> (String, u64) {
-    let json = message.json();
-    let source = json["source"].as_str().expect("source").to_owned();
-    (source, json["n"].as_u64().expect("n"))
 }

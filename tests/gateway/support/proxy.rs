@@ -9,6 +9,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
+/// Most bytes that are moved at once.
+const BUFFER_BYTES: usize = 16 * 1024;
+
 /// What is done with bytes and with new connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
@@ -29,6 +32,8 @@ pub(crate) enum Cut {
     Reset,
     /// The client's side sees the end of what it reads, while its own bytes still pass.
     HalfClose,
+    /// They stay open, and nothing moves on them any more; new ones are not concerned.
+    Stall,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +41,7 @@ struct Order {
     mode: Mode,
     cuts: u64,
     cut: Cut,
+    after_bytes: usize,
 }
 
 /// A running proxy; it ends when dropped.
@@ -56,6 +62,7 @@ impl Proxy {
             mode: Mode::Forward,
             cuts: 0,
             cut: Cut::Close,
+            after_bytes: 0,
         });
         let (count, accepted) = watch::channel(0);
         let task = tokio::spawn(serve(listener, upstream, orders.clone(), count));
@@ -84,9 +91,16 @@ impl Proxy {
 
     /// Ends every open connection.
     pub(crate) fn cut(&self, cut: Cut) {
+        self.cut_after(0, cut);
+    }
+
+    /// Ends every open connection once so many more bytes have passed on it, in both directions
+    /// together: in the middle of whatever they are.
+    pub(crate) fn cut_after(&self, bytes: usize, cut: Cut) {
         self.orders.send_modify(|order| {
             order.cuts += 1;
             order.cut = cut;
+            order.after_bytes = bytes;
         });
     }
 }
@@ -109,31 +123,45 @@ async fn serve(
         let Ok((client, _)) = listener.accept().await else {
             continue;
         };
+        // What is ordered once it counts as accepted is obeyed, however soon.
+        let mut orders = orders.subscribe();
+        let first = *orders.borrow_and_update();
         count.send_modify(|n| *n += 1);
         while connections.try_join_next().is_some() {}
-        if orders.borrow().mode == Mode::Refuse {
+        if first.mode == Mode::Refuse {
             drop(client);
             continue;
         }
-        let orders = orders.subscribe();
         connections.spawn(async move {
             if let Ok(server) = TcpStream::connect(upstream).await {
-                join(client, server, orders).await;
+                join(client, server, orders, first.cuts).await;
             }
         });
     }
 }
 
-/// Moves bytes between two streams until one ends or a cut is ordered.
-async fn join(mut client: TcpStream, mut server: TcpStream, mut orders: watch::Receiver<Order>) {
-    let first = orders.borrow_and_update().cuts;
+/// Moves bytes between two streams until one ends or is cut.
+async fn join(
+    mut client: TcpStream,
+    mut server: TcpStream,
+    mut orders: watch::Receiver<Order>,
+    mut cuts: u64,
+) {
+    // What is to happen, and how many bytes pass before.
+    let mut fuse: Option<(usize, Cut)> = None;
     let mut half_closed = false;
-    let mut up = vec![0; 16 * 1024];
-    let mut down = vec![0; 16 * 1024];
+    let mut stalled = false;
+    let mut up = vec![0; BUFFER_BYTES];
+    let mut down = vec![0; BUFFER_BYTES];
     loop {
         let order = *orders.borrow_and_update();
-        if order.cuts != first && !half_closed {
-            match order.cut {
+        if order.cuts != cuts {
+            cuts = order.cuts;
+            fuse = Some((order.after_bytes, order.cut));
+        }
+        if let Some((0, cut)) = fuse {
+            fuse = None;
+            match cut {
                 Cut::Close => return,
                 Cut::Reset => {
                     for stream in [&client, &server] {
@@ -149,28 +177,36 @@ async fn join(mut client: TcpStream, mut server: TcpStream, mut orders: watch::R
                     }
                     half_closed = true;
                 }
+                Cut::Stall => stalled = true,
             }
         }
-        let moves = order.mode != Mode::Stall;
-        tokio::select! {
+        let moves = order.mode != Mode::Stall && !stalled;
+        let room = fuse.map_or(BUFFER_BYTES, |(left, _)| left.min(BUFFER_BYTES));
+        let moved = tokio::select! {
             changed = orders.changed() => {
                 if changed.is_err() {
                     return;
                 }
+                0
             }
-            read = client.read(&mut up), if moves => {
+            read = client.read(&mut up[..room]), if moves => {
                 let Ok(n @ 1..) = read else { return };
                 if server.write_all(&up[..n]).await.is_err() {
                     return;
                 }
+                n
             }
-            read = server.read(&mut down), if moves => {
+            read = server.read(&mut down[..room]), if moves => {
                 let Ok(n @ 1..) = read else { return };
                 // After a half-close what the server says goes nowhere.
                 if !half_closed && client.write_all(&down[..n]).await.is_err() {
                     return;
                 }
+                n
             }
+        };
+        if let Some((left, _)) = &mut fuse {
+            *left -= moved;
         }
     }
 }

@@ -173,6 +173,25 @@ async fn the_proxy_fails_as_ordered() {
     proxy.cut(Cut::Close);
     assert_eq!(stream.read(&mut byte).await.unwrap(), 0);
 
+    // Two bytes go up and one comes back; the second is torn off.
+    let mut stream = open().await;
+    stream.write_all(b"f").await.unwrap();
+    stream.read_exact(&mut byte).await.unwrap();
+    proxy.cut_after(3, Cut::Close);
+    stream.write_all(b"gh").await.unwrap();
+    let mut back = Vec::new();
+    stream.read_to_end(&mut back).await.unwrap_or_default();
+    assert_eq!(back, b"g");
+
+    let mut stream = open().await;
+    stream.write_all(b"i").await.unwrap();
+    stream.read_exact(&mut byte).await.unwrap();
+    proxy.cut(Cut::Stall);
+    let mut other = open().await;
+    other.write_all(b"j").await.unwrap();
+    other.read_exact(&mut byte).await.unwrap();
+    assert_eq!(byte, *b"j");
+
     proxy.set(Mode::Refuse);
     let mut refused = open().await;
     assert_eq!(refused.read(&mut byte).await.unwrap_or(0), 0);

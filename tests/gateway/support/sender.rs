@@ -1,7 +1,7 @@
 //! An HTTPS client as a provider has one: HTTP/1.1 or HTTP/2, connections kept alive, certificates
 //! checked. Beside it a raw socket, for what no well-behaved client sends.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 
@@ -37,6 +37,8 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 #[derive(Clone)]
 pub(crate) struct Sender {
     address: SocketAddr,
+    /// Where from; one address has its own share of everything.
+    from: Option<IpAddr>,
     /// Roots to trust; `None` speaks plain HTTP.
     roots: Option<Arc<rustls::RootCertStore>>,
 }
@@ -66,6 +68,7 @@ impl Sender {
         roots.add(certificate).expect("root");
         Self {
             address,
+            from: None,
             roots: Some(Arc::new(roots)),
         }
     }
@@ -74,13 +77,30 @@ impl Sender {
     pub(crate) fn plain(address: SocketAddr) -> Self {
         Self {
             address,
+            from: None,
             roots: None,
+        }
+    }
+
+    /// The same from the n-th of many addresses of this machine: loopback is a whole network.
+    pub(crate) fn from(&self, n: u32) -> Self {
+        let [_, high, middle, low] = (n + 2).to_be_bytes();
+        Self {
+            from: Some(IpAddr::from([127, high + 1, middle, low])),
+            ..self.clone()
         }
     }
 
     /// TCP alone.
     pub(crate) async fn tcp(&self) -> Result<TcpStream, String> {
-        let connecting = TcpStream::connect(self.address);
+        let connecting = async {
+            let Some(from) = self.from else {
+                return TcpStream::connect(self.address).await;
+            };
+            let socket = TcpSocket::new_v4()?;
+            socket.bind(SocketAddr::new(from, 0))?;
+            socket.connect(self.address).await
+        };
         match timeout(PATIENCE, connecting).await {
             Ok(connected) => connected.map_err(|error| error.to_string()),
             Err(_) => Err("no connection in time".to_owned()),
@@ -89,7 +109,15 @@ impl Sender {
 
     /// A stream that HTTP can be spoken on, with these protocols offered.
     pub(crate) async fn stream(&self, alpn: &[&[u8]]) -> Result<Box<dyn Stream>, String> {
-        let tcp = self.tcp().await?;
+        self.over(self.tcp().await?, alpn).await
+    }
+
+    /// The same over a connection that is there already.
+    pub(crate) async fn over(
+        &self,
+        tcp: TcpStream,
+        alpn: &[&[u8]],
+    ) -> Result<Box<dyn Stream>, String> {
         let Some(roots) = &self.roots else {
             return Ok(Box::new(tcp));
         };

@@ -3,6 +3,15 @@
 use super::*;
 use crate::pipeline::verify::testing::{Pair, pair, pem};
 
+/// Made with `openssl genrsa 1024`: shorter than anybody should trust.
+const RSA_1024: &str = "-----BEGIN PUBLIC KEY-----
+MIGfMA0GCSqGSIb3DQEBAQUAA4GNADCBiQKBgQDKIoiBUOXy/pZkQnTl0DebrjeL
+MMeNX1843XT9ZsYMHQlSIW9FQqyDu2p/vX5N9U5FS67mhM484WPymsIGvQ1dr7lI
+VrIcmPECuOkgJzZMTGRRTvl0JCTSIbKmK3QvZhoxfkq7bcNGdkpt8PhcCXrSiuFi
+jiMSEKprEXEoABVECwIDAQAB
+-----END PUBLIC KEY-----
+";
+
 const ALGORITHMS: [&str; 3] = ["ed25519", "ecdsa-p256-sha256", "rsa-pkcs1-sha256"];
 
 fn public(algorithm: &str, form: &str) -> RawScheme {
@@ -110,6 +119,17 @@ fn what_is_no_key_of_the_algorithm_is_said() {
         assert_eq!(problems[0].path, ["secrets", "0"]);
         assert!(problems[0].what.contains(what), "{:?}", problems[0]);
     }
+    let two = format!("{ed25519}{ed25519}");
+    assert!(compile_with(vec![public("ed25519", "pem")], &[two.as_bytes()]).is_err());
+    let short = compile_with(
+        vec![public("rsa-pkcs1-sha256", "pem")],
+        &[RSA_1024.as_bytes()],
+    );
+    assert!(
+        short.unwrap_err()[0]
+            .what
+            .contains("is no public key for rsa")
+    );
     let private = pem("PRIVATE KEY", b"no key");
     assert!(compile_with(vec![public("ed25519", "pem")], &[private.as_bytes()]).is_err());
 }
@@ -155,4 +175,19 @@ fn the_usual_mistakes_are_named() {
         .diagnose(&request, Now::at(now()), &refusal)
         .unwrap();
     assert!(said.contains("it matches"), "{said}");
+}
+
+#[test]
+fn a_public_key_is_no_shared_secret_and_no_token() {
+    let known = pair("ed25519", "pem").unwrap().public;
+    for scheme in [plain(), token()] {
+        let problems = compile_with(vec![scheme], &[known.as_bytes()]).unwrap_err();
+        assert!(problems[0].what.contains("is a public key"), "{problems:?}");
+    }
+    // Beside a table that takes it, it counts there only.
+    let both = vec![public("ed25519", "pem"), token()];
+    let verifier = compile_with(both.clone(), &[known.as_bytes(), b"t0ken"]).unwrap();
+    let owner = inbound(&[("X-Token", known.lines().next().unwrap())], "{}");
+    assert!(verifier.verify(owner, Now::at(now())).is_err());
+    assert!(compile_with(both, &[known.as_bytes()]).is_err());
 }

@@ -1,0 +1,138 @@
+//! New certificates while serving: the files are looked at every few seconds, and at once on
+//! SIGHUP. All of them are taken, or none.
+//!
+//! Looking at what the files hold notices every way of replacing them: in place, by renaming, by a
+//! symbolic link above them, on file systems that tell nobody. A few kilobytes every few seconds
+//! cost nothing that can be measured.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Now;
+use crate::config::{Certificate, Clients, Files, Fingerprint, Snapshot, Tls, Unusable};
+use crate::edge::tls::{Identity, TlsError};
+use crate::metrics::Metrics;
+
+/// Between two looks. A change counts when two looks saw the same, so new files are in use after
+/// twice this at most, and one that is being written is left alone meanwhile.
+pub(crate) const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// Puts new files in the place of old ones.
+#[derive(Debug)]
+pub(crate) struct Reloader {
+    files: Files,
+    /// Of what is in use, or was found to be of no use.
+    judged: Fingerprint,
+    identity: Identity,
+    metrics: Arc<Metrics>,
+    now: Arc<Notify>,
+}
+
+/// Why new files were not taken.
+#[derive(Debug, thiserror::Error)]
+enum ReloadError {
+    #[error(transparent)]
+    Unusable(#[from] Unusable),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
+impl Reloader {
+    /// `now` asks for a look at once. `None`: there are no files.
+    pub(crate) fn new(
+        tls: &Tls,
+        identity: Identity,
+        metrics: Arc<Metrics>,
+        now: Arc<Notify>,
+    ) -> Option<Self> {
+        (!tls.files.is_empty()).then(|| Self {
+            files: tls.files.clone(),
+            judged: tls.fingerprint,
+            identity,
+            metrics,
+            now,
+        })
+    }
+
+    /// Looks until `stop`.
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
+        let mut ticks = interval(LOOK_EVERY);
+        // A look may take long, on a network's file system say.
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut last = self.judged;
+        loop {
+            let is_asked = tokio::select! {
+                () = stop.cancelled() => return,
+                () = self.now.notified() => true,
+                _ = ticks.tick() => false,
+            };
+            let Some(snapshot) = self.look().await else {
+                continue;
+            };
+            let seen = snapshot.fingerprint();
+            let is_settled = seen == last;
+            last = seen;
+            if is_asked || (is_settled && seen != self.judged) {
+                self.reload(&snapshot);
+            }
+        }
+    }
+
+    /// Reads the files where waiting for a disk delays nobody.
+    async fn look(&self) -> Option<Snapshot> {
+        let files = self.files.clone();
+        let reading = tokio::task::spawn_blocking(move || files.read());
+        // Reading does not panic; and if it did, the old certificates would still be good.
+        reading.await.ok()
+    }
+
+    /// Says once what came of it: what cannot be used is not looked into again until it changes.
+    fn reload(&mut self, snapshot: &Snapshot) {
+        self.judged = snapshot.fingerprint();
+        match self.take(snapshot) {
+            Ok(()) => {
+                self.metrics.edge.certificate_reloads_ok.increment(1);
+                tracing::info!("new certificates are in use from the next handshake on");
+            }
+            Err(error) => {
+                self.metrics.edge.certificate_reloads_failed.increment(1);
+                tracing::error!(
+                    %error,
+                    "new certificates cannot be used; the old ones stay in use"
+                );
+            }
+        }
+    }
+
+    fn take(&self, snapshot: &Snapshot) -> Result<(), ReloadError> {
+        let material = snapshot.take(Now::read().wall)?;
+        self.identity
+            .replace(&material.certificates, material.clients.as_ref())?;
+        show_ends(
+            &self.metrics,
+            &material.certificates,
+            material.clients.as_ref(),
+        );
+        Ok(())
+    }
+}
+
+/// Sets the gauges of when certificates, authorities and revocation lists end.
+pub(crate) fn show_ends(
+    metrics: &Metrics,
+    certificates: &[Certificate],
+    clients: Option<&Clients>,
+) {
+    let ours = certificates.iter().map(|it| (&it.path, it.not_after));
+    let theirs = clients.iter().flat_map(|clients| &clients.ends);
+    for (path, end) in ours.chain(theirs.map(|(path, end)| (path, *end))) {
+        metrics.certificate_ends(&path.display().to_string(), end);
+    }
+}
+
+#[cfg(test)]
+mod tests;

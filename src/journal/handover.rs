@@ -1,0 +1,288 @@
+//! How records come to the writer and answers come back: one queue, one lock, one condition.
+//!
+//! Whoever hands a record in is answered once, whatever happens: written, refused, failed, closed,
+//! or left behind by a writer that panicked. The writer never sleeps while there is work, nor is
+//! it told of work by anything but this.
+//!
+//! The lock is a parameter, so that tests put this very code through every interleaving of its
+//! threads.
+
+use std::collections::VecDeque;
+use std::ops::DerefMut;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use super::{AppendError, Completion, Position};
+
+/// A lock with a condition to wait for.
+pub(super) trait Monitor {
+    /// What the lock protects.
+    type Value;
+    /// The right to it.
+    type Guard<'a>: DerefMut<Target = Self::Value>
+    where
+        Self: 'a;
+
+    fn new(value: Self::Value) -> Self;
+    fn lock(&self) -> Self::Guard<'_>;
+    /// Gives the lock up until somebody notifies, or for so long, or for no reason at all.
+    fn wait<'a>(&'a self, guard: Self::Guard<'a>, patience: Duration) -> Self::Guard<'a>;
+    /// Wakes the one that waits.
+    fn notify(&self);
+}
+
+/// The standard library's.
+#[derive(Debug)]
+pub(super) struct StdMonitor<T> {
+    value: Mutex<T>,
+    changed: Condvar,
+}
+
+/// Between those who append and the writer.
+#[derive(Debug)]
+pub(super) struct Handover<M = StdMonitor<Desk>> {
+    desk: M,
+    bounds: Bounds,
+}
+
+/// How much may wait, and how much goes into one write.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    /// Most records that wait for the writer.
+    pub(super) queue_records_max: usize,
+    /// Most bytes that wait for the writer; room for one longest record at least.
+    pub(super) queue_bytes_max: u64,
+    /// Most records in one write.
+    pub(super) batch_records_max: usize,
+    /// Most bytes in one write, unless it is a single record.
+    pub(super) batch_bytes_max: u64,
+}
+
+/// What is under the lock.
+#[derive(Debug, Default)]
+pub(super) struct Desk {
+    queue: VecDeque<Pending>,
+    queue_bytes: u64,
+    /// Nothing more is taken.
+    closing: bool,
+    /// The first failure: nothing more is taken, and nothing is written.
+    failed: Option<Arc<str>>,
+    /// Something else changed since the writer looked.
+    nudged: bool,
+}
+
+/// What is next to do.
+pub(super) enum Work {
+    /// These, with one sync; never none.
+    Write(Vec<Pending>),
+    /// The time is up, or something changed.
+    Chores,
+    /// Nothing is left, and nothing will come.
+    Close,
+}
+
+/// A record that waits for the writer. Dropped without an answer, which only a panic does, it
+/// answers that the writer stopped: nobody waits for ever.
+pub(super) struct Pending {
+    pub(super) payload: Bytes,
+    pub(super) at: Timestamp,
+    /// With its head, as told by [`super::frame::frame_bytes`].
+    pub(super) frame_bytes: u32,
+    done: Option<Completion>,
+}
+
+impl<M: Monitor<Value = Desk>> Handover<M> {
+    pub(super) fn new(bounds: Bounds) -> Self {
+        let desk = M::new(Desk::default());
+        Self { desk, bounds }
+    }
+
+    // === Those who append ===
+
+    /// Queues a record, or answers at once why not.
+    pub(super) fn push(&self, pending: Pending) {
+        let bytes = u64::from(pending.frame_bytes);
+        let mut desk = self.desk.lock();
+        let refusal = if let Some(reason) = &desk.failed {
+            Some(AppendError::Failed(Arc::clone(reason)))
+        } else if desk.closing {
+            Some(AppendError::Closed)
+        } else if desk.queue.len() >= self.bounds.queue_records_max
+            || desk.queue_bytes + bytes > self.bounds.queue_bytes_max
+        {
+            Some(AppendError::Busy)
+        } else {
+            None
+        };
+        if let Some(refusal) = refusal {
+            drop(desk);
+            pending.answer(Err(refusal));
+            return;
+        }
+        desk.queue.push_back(pending);
+        desk.queue_bytes += bytes;
+        drop(desk);
+        self.desk.notify();
+    }
+
+    /// Has the writer look after its chores.
+    pub(super) fn nudge(&self) {
+        let known = std::mem::replace(&mut self.desk.lock().nudged, true);
+        if !known {
+            self.desk.notify();
+        }
+    }
+
+    /// Takes nothing more from now on; what is queued is still written.
+    pub(super) fn begin_close(&self) {
+        self.desk.lock().closing = true;
+        self.desk.notify();
+    }
+
+    /// Latches the first failure. Gives the one that is latched, and whether it is this one.
+    pub(super) fn fail(&self, reason: String) -> (Arc<str>, bool) {
+        let mut desk = self.desk.lock();
+        if let Some(first) = &desk.failed {
+            return (Arc::clone(first), false);
+        }
+        let reason: Arc<str> = Arc::from(reason);
+        desk.failed = Some(Arc::clone(&reason));
+        (reason, true)
+    }
+
+    /// The failure that is latched.
+    pub(super) fn failed(&self) -> Option<Arc<str>> {
+        self.desk.lock().failed.clone()
+    }
+
+    // === The writer ===
+
+    /// Waits for work, at most until `due`. `batch_bytes_max`: most bytes in the next write, if
+    /// that is less than the bound.
+    pub(super) fn next(&self, batch_bytes_max: u64, due: Instant) -> Work {
+        let mut desk = self.desk.lock();
+        loop {
+            let nudged = std::mem::take(&mut desk.nudged);
+            if !desk.queue.is_empty() {
+                return Work::Write(self.gather(&mut desk, batch_bytes_max));
+            }
+            if desk.closing {
+                return Work::Close;
+            }
+            let now = Instant::now();
+            if nudged || due <= now {
+                return Work::Chores;
+            }
+            desk = self.desk.wait(desk, due - now);
+        }
+    }
+
+    /// Takes what is queued, up to the bounds of one write.
+    fn gather(&self, desk: &mut Desk, batch_bytes_max: u64) -> Vec<Pending> {
+        let bytes_max = self.bounds.batch_bytes_max.min(batch_bytes_max);
+        let mut batch = Vec::new();
+        let mut bytes = 0;
+        while let Some(pending) = desk.queue.front() {
+            let more = u64::from(pending.frame_bytes);
+            let over = batch.len() >= self.bounds.batch_records_max || bytes + more > bytes_max;
+            if over && !batch.is_empty() {
+                break;
+            }
+            bytes += more;
+            batch.extend(desk.queue.pop_front());
+        }
+        desk.queue_bytes = desk.queue_bytes.saturating_sub(bytes);
+        batch
+    }
+
+    /// The writer's last act: answers who is still waiting, and whoever comes later.
+    pub(super) fn finish(&self) {
+        let mut desk = self.desk.lock();
+        desk.closing = true;
+        let left = std::mem::take(&mut desk.queue);
+        desk.queue_bytes = 0;
+        let failed = desk.failed.clone();
+        drop(desk);
+        let error = failed.map_or(AppendError::Closed, AppendError::Failed);
+        for pending in left {
+            pending.answer(Err(error.clone()));
+        }
+    }
+}
+
+// === impl Pending ===
+
+impl Pending {
+    pub(super) fn new(payload: Bytes, at: Timestamp, frame_bytes: u32, done: Completion) -> Self {
+        Self {
+            payload,
+            at,
+            frame_bytes,
+            done: Some(done),
+        }
+    }
+
+    pub(super) fn answer(mut self, fate: Result<Position, AppendError>) {
+        self.tell(fate);
+    }
+
+    fn tell(&mut self, fate: Result<Position, AppendError>) {
+        let Some(done) = self.done.take() else {
+            return;
+        };
+        // What a caller does wrong must not stop the writer, nor turn an unwinding into an abort.
+        if catch_unwind(AssertUnwindSafe(|| done(fate))).is_err() {
+            tracing::error!("a completion of the journal panicked");
+        }
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        self.tell(Err(AppendError::Failed(Arc::from("the writer stopped"))));
+    }
+}
+
+impl std::fmt::Debug for Pending {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pending")
+            .field("frame_bytes", &self.frame_bytes)
+            .finish_non_exhaustive()
+    }
+}
+
+// === impl StdMonitor ===
+
+impl<T> Monitor for StdMonitor<T> {
+    type Value = T;
+    type Guard<'a>
+        = MutexGuard<'a, T>
+    where
+        T: 'a;
+
+    fn new(value: T) -> Self {
+        Self {
+            value: Mutex::new(value),
+            changed: Condvar::new(),
+        }
+    }
+
+    fn lock(&self) -> Self::Guard<'_> {
+        // Nothing under this lock can panic half way through a change.
+        self.value.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait<'a>(&'a self, guard: Self::Guard<'a>, patience: Duration) -> Self::Guard<'a> {
+        let waited = self.changed.wait_timeout(guard, patience);
+        waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    fn notify(&self) {
+        self.changed.notify_one();
+    }
+}

@@ -1,0 +1,269 @@
+//! Events whose queues do not take them: moved out of everybody's way, and tried again and again.
+//!
+//! A full queue that refuses, an event that no queue is bound for, a quorum queue without its
+//! majority: such an event may have to wait for days. In the journal it would hold the cursor,
+//! and with it the disk and all events behind it, which would be published again after a restart.
+//! So it is moved into a journal of its source's own, a lot, in the folder `parked`, and leaves
+//! the other sources alone. A lot has a [`super::feed`] of its own, which tries it turn by turn.
+//! When it holds an eighth of what the journal may, no more events of its source are accepted, while
+//! those of the others are. It has room for as much as the journal: for those that were accepted
+//! already, and for turns.
+//!
+//! A record of a lot is, all numbers little-endian:
+//!
+//! ```text
+//! u8   version    1
+//! u32  attempts   how often it was published
+//! [u8] delivery   as the journal had it, see `delivery`
+//! ```
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use jiff::Timestamp;
+use tokio::sync::{oneshot, watch};
+use tokio::task::spawn_blocking;
+
+use crate::journal::{AppendError, Journal, OpenError, Options};
+
+/// Most lots. There is at most one for each source that ever was.
+pub(super) const LOTS_MAX: usize = 4096;
+
+/// A lot has room for all that the journal could hold of its source. Beyond this part of it, no
+/// more of that source is accepted.
+const ACCEPT_SHARE: u64 = 8;
+
+const VERSION: u8 = 1;
+const HEAD_BYTES: usize = 5;
+
+/// All lots of a gateway. Clones share them.
+#[derive(Clone, Debug)]
+pub struct Parked(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    /// What each lot is opened with; the path is the folder of all.
+    options: Options,
+    /// By the names of their folders. Held for moments only, never while the disk takes its time.
+    lots: Mutex<BTreeMap<String, Journal>>,
+    /// One lot is made at a time.
+    opening: tokio::sync::Mutex<()>,
+    /// How many there are.
+    count: watch::Sender<usize>,
+}
+
+impl Parked {
+    /// Opens the lots that there are. `options` are each lot's, with the folder of all as path.
+    /// `go_on` is asked now and then whether to.
+    ///
+    /// # Errors
+    ///
+    /// See [`OpenError`].
+    pub fn open(
+        options: Options,
+        go_on: &mut dyn FnMut() -> ControlFlow<()>,
+    ) -> Result<Self, OpenError> {
+        let mut lots = BTreeMap::new();
+        for folder in folders(&options.path).map_err(|error| OpenError::Io {
+            path: options.path.clone(),
+            error,
+        })? {
+            let Some(name) = folder.file_name().and_then(|name| name.to_str()) else {
+                continue;
+            };
+            let options = Options {
+                path: folder.clone(),
+                ..options.clone()
+            };
+            let lot = Journal::open_before(options, &mut |_, _| go_on())?;
+            lots.insert(name.to_owned(), lot);
+        }
+        let count = watch::Sender::new(lots.len());
+        Ok(Self(Arc::new(Inner {
+            options,
+            lots: Mutex::new(lots),
+            opening: tokio::sync::Mutex::default(),
+            count,
+        })))
+    }
+
+    /// Events that wait in all lots.
+    pub fn waiting(&self) -> u64 {
+        self.lock().values().map(|lot| lot.status().waiting).sum()
+    }
+
+    /// Whether a source's lot has no room for more than what is on its way into it.
+    pub fn is_full(&self, source: &str) -> bool {
+        if *self.0.count.borrow() == 0 {
+            return false;
+        }
+        let lots = self.lock();
+        let lot = lots.get(&folder_name(source));
+        lot.is_some_and(|lot| {
+            let status = lot.status();
+            // Files hold events that are gone, too, until the next time that they are tidied.
+            let stored = status.end.0.saturating_sub(status.first.0).max(1);
+            let waiting_bytes = status.bytes.saturating_mul(status.waiting) / stored;
+            waiting_bytes > self.0.options.bytes_max / ACCEPT_SHARE
+        })
+    }
+
+    /// Why one of them takes nothing more, if that is so.
+    pub fn failed(&self) -> Option<Arc<str>> {
+        let lots = self.lock();
+        lots.values().find_map(|lot| lot.status().failed)
+    }
+
+    /// All lots, for whoever closes them.
+    pub fn journals(&self) -> Vec<Journal> {
+        self.lock().values().cloned().collect()
+    }
+
+    /// Tells whenever there are more lots.
+    pub(super) fn watch(&self) -> watch::Receiver<usize> {
+        self.0.count.subscribe()
+    }
+
+    /// Those that there are, by name.
+    pub(super) fn lots(&self) -> Vec<(String, Journal)> {
+        let lots = self.lock();
+        lots.iter()
+            .map(|(name, lot)| (name.clone(), lot.clone()))
+            .collect()
+    }
+
+    /// Moves an event into its source's lot: comes back when it is on stable storage there.
+    ///
+    /// # Errors
+    ///
+    /// Why it is not, for the log.
+    pub(super) async fn park(
+        &self,
+        source: &str,
+        at: Timestamp,
+        attempts: u32,
+        delivery: &[u8],
+    ) -> Result<(), String> {
+        let lot = self.lot(folder_name(source)).await?;
+        let (tell, told) = oneshot::channel();
+        let done = Box::new(move |fate| drop(tell.send(fate)));
+        lot.append(encode(attempts, delivery), at, done);
+        let fate = told.await.unwrap_or(Err(AppendError::Closed));
+        fate.map(drop).map_err(|error| error.to_string())
+    }
+
+    /// The lot of this name; made if there is none yet.
+    async fn lot(&self, name: String) -> Result<Journal, String> {
+        let known = || self.lock().get(&name).cloned();
+        if let Some(lot) = known() {
+            return Ok(lot);
+        }
+        let _one_at_a_time = self.0.opening.lock().await;
+        if let Some(lot) = known() {
+            return Ok(lot);
+        }
+        if self.lock().len() >= LOTS_MAX {
+            return Err(format!("there are {LOTS_MAX} already"));
+        }
+        let options = Options {
+            path: self.0.options.path.join(&name),
+            ..self.0.options.clone()
+        };
+        let opened = spawn_blocking(move || Journal::open(options)).await;
+        let opened = opened.map_err(|error| error.to_string())?;
+        let lot = opened.map_err(|error| error.to_string())?;
+        let count = {
+            let mut lots = self.lock();
+            lots.insert(name, lot.clone());
+            lots.len()
+        };
+        self.0.count.send_replace(count);
+        Ok(lot)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Journal>> {
+        self.0.lots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads a record of a lot: how often it was published, and the encoded delivery; `None` for
+    /// what is none.
+    pub fn decode(stored: &Bytes) -> Option<(u32, Bytes)> {
+        let (&[version, a, b, c, d], _) = stored.split_first_chunk::<HEAD_BYTES>()?;
+        let attempts = u32::from_le_bytes([a, b, c, d]);
+        (version == VERSION).then(|| (attempts, stored.slice(HEAD_BYTES..)))
+    }
+}
+
+/// Where the lots of a journal are.
+pub fn folder(journal: &Path) -> PathBuf {
+    journal.join("parked")
+}
+
+/// The folders of the lots below `path`, in order; none if there is no such path.
+///
+/// # Errors
+///
+/// It cannot be read.
+pub fn folders(path: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut folders = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            folders.push(entry.path());
+        }
+    }
+    folders.sort();
+    Ok(folders)
+}
+
+fn encode(attempts: u32, delivery: &[u8]) -> Bytes {
+    let mut out = BytesMut::with_capacity(HEAD_BYTES + delivery.len());
+    out.put_u8(VERSION);
+    out.put_u32_le(attempts);
+    out.put_slice(delivery);
+    out.freeze()
+}
+
+/// A source's name, which is a plain word. A journal that somebody else wrote may hold any text,
+/// so anything else is spelled out.
+fn folder_name(source: &str) -> String {
+    const PLAIN_BYTES_MAX: usize = 100;
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    if !source.is_empty() && source.len() <= PLAIN_BYTES_MAX && source.bytes().all(is_plain) {
+        return source.to_owned();
+    }
+    format!("+{:08x}", crc32c::crc32c(source.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_has_a_plain_name() {
+        assert_eq!(folder_name("git_hub-2"), "git_hub-2");
+        for odd in ["", "..", "a/b", "a.b", "x\0", "e\u{301}", &"a".repeat(101)] {
+            let name = folder_name(odd);
+            assert!(name.starts_with('+') && name.len() == 9, "{name}");
+        }
+        assert_ne!(folder_name("a/b"), folder_name("a/c"));
+    }
+
+    #[test]
+    fn records_are_read_as_written() {
+        let stored = encode(7, b"delivery");
+        let read = Parked::decode(&stored);
+        assert_eq!(read, Some((7, Bytes::from_static(b"delivery"))));
+        assert_eq!(Parked::decode(&Bytes::from_static(b"\x01abc")), None);
+        assert_eq!(Parked::decode(&Bytes::from_static(b"\x02abcdef")), None);
+    }
+}
