@@ -148,7 +148,7 @@ impl Pipeline {
             return Ok(Outcome::Handshake(reply));
         }
         source.takes_event(&verified.inbound.head)?;
-        source.spend(whole_at)?;
+        source.spend()?;
         let document = decode::decode(
             verified,
             source.format,
@@ -254,8 +254,8 @@ impl Source {
         }
     }
 
-    fn spend(&self, now: Instant) -> Result<(), Reject> {
-        self.limit.as_ref().map_or(Ok(()), |limit| limit.spend(now))
+    fn spend(&self) -> Result<(), Reject> {
+        self.limit.as_ref().map_or(Ok(()), |limit| limit.spend())
     }
 
     /// Whether anybody reads the body's meaning, or only whether it has one.

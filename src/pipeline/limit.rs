@@ -12,12 +12,12 @@ use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use governor::clock::{Clock as _, DefaultClock};
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::Instant;
 
 use crate::reject::Reject;
 
-use self::bucket::Bucket;
 pub use self::peers::{PEERS_MAX, PeerLimit};
 
 /// One client address has at most this part of the places for requests in flight, and of the
@@ -51,6 +51,12 @@ impl Rate {
     fn interval(self) -> Duration {
         (self.period / self.count.get()).max(Duration::from_nanos(1))
     }
+
+    fn quota(self) -> Quota {
+        Quota::with_period(self.interval())
+            .unwrap_or(Quota::per_second(self.count))
+            .allow_burst(self.burst)
+    }
 }
 
 /// One source's limit on its verified traffic.
@@ -58,7 +64,7 @@ impl Rate {
 pub struct SourceLimit {
     policy: Arc<str>,
     rate: Rate,
-    bucket: Mutex<Option<Bucket>>,
+    limiter: DefaultDirectRateLimiter,
 }
 
 impl SourceLimit {
@@ -67,7 +73,7 @@ impl SourceLimit {
         Self {
             policy,
             rate,
-            bucket: Mutex::new(None),
+            limiter: RateLimiter::direct(rate.quota()),
         }
     }
 
@@ -76,15 +82,12 @@ impl SourceLimit {
     /// # Errors
     ///
     /// [`Reject::SourceLimited`].
-    pub fn spend(&self, now: Instant) -> Result<(), Reject> {
-        // Nothing under this lock can panic half way through a change.
-        let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
-        let bucket = bucket.get_or_insert_with(|| Bucket::new(now));
-        bucket.spend(self.rate, now).map_err(|retry_after| {
+    pub fn spend(&self) -> Result<(), Reject> {
+        self.limiter.check().map_err(|not_until| {
             Reject::SourceLimited(Overrun {
                 policy: Arc::clone(&self.policy),
                 rate: self.rate,
-                retry_after,
+                retry_after: not_until.wait_time_from(DefaultClock::default().now()),
             })
         })
     }
