@@ -19,7 +19,7 @@ const BYTES_MAX: usize = 40_000;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn at_random_bytes_under_load() {
-    let cuts = figures::count(60, 600);
+    let cuts = figures::count(60, 300);
     let broker = broker::shared().await;
     let proxy = Proxy::start(broker.address()).await;
     let gateway = Setup::new()
