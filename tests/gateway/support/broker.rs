@@ -292,10 +292,12 @@ impl Broker {
         self.control(&["eval", &set]).await;
     }
 
+    /// For commands that may be said twice: a node takes connections a little before it takes orders.
     async fn control(&self, arguments: &[&str]) {
-        if let Err(error) = self.ask(arguments).await {
-            panic!("rabbitmqctl {arguments:?}: {error}");
-        }
+        within(START_PATIENCE, "rabbitmqctl to be obeyed", || async {
+            self.ask(arguments).await.map(drop)
+        })
+        .await;
     }
 
     /// What `rabbitmqctl` says to these arguments.
