@@ -27,7 +27,7 @@ SOAK_PROFILE ?= bench
 CHECK_ENV := AMQP_URL=amqp://127.0.0.1 GITHUB_WEBHOOK_SECRET=check-only STRIPE_WEBHOOK_SECRET=check-only \
 	SHOPIFY_WEBHOOK_SECRET=check-only SLACK_SIGNING_SECRET=check-only ORDERS_SECRET=check-only
 
-.PHONY: help demo build run test faults timing fuzz fmt check lint configs unit e2e doc deny bench soak figures clean dependencies tools
+.PHONY: help demo providers build run test faults timing fuzz fmt check lint configs unit e2e doc deny bench soak figures clean dependencies tools
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -109,6 +109,10 @@ soak: ## load and faults for five minutes, SOAK=4h for a release: nothing acknow
 	@$(DEPENDENCIES) test
 	@mkdir -p target/tmp
 	@TMPDIR=$(CURDIR)/target/tmp $(CARGO) bench $(LOCKED) --profile $(SOAK_PROFILE) --bench soak
+
+providers: ## deploy/providers.md, from the providers' files
+	@$(CARGO) run -q $(LOCKED) -- providers --markdown > deploy/providers.md.new
+	@mv deploy/providers.md.new deploy/providers.md
 
 figures: ## what the tests saw when they tried to break the promises; WRITE=1 keeps it in deploy/reliability.md
 	@tests/figures.sh

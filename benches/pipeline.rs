@@ -36,6 +36,7 @@ use hookgate::metrics::Metrics;
 use hookgate::pipeline::arrival::{Arrival, Head, Inbound};
 use hookgate::pipeline::decode::decode;
 use hookgate::pipeline::dedupe::{Dedupe, IDS_MAX};
+use hookgate::pipeline::evidence::Nowhere;
 use hookgate::pipeline::limit::InFlight;
 use hookgate::pipeline::route::Routes;
 use hookgate::pipeline::store::{Confirmed, Confirming, Store};
@@ -76,15 +77,15 @@ fn decode_and_check(c: &mut Criterion) {
     c.bench_function("decode/1 KiB", |b| {
         b.iter_batched(
             || verified(source, &inbound),
-            |verified| decode(verified, source.format, source.duplicate_keys, true).expect("JSON"),
+            |verified| decode(verified, &source.reading, true, |_bytes| Ok(())).expect("JSON"),
             BatchSize::SmallInput,
         );
     });
     let document = decode(
         verified(source, &inbound),
-        source.format,
-        source.duplicate_keys,
+        &source.reading,
         true,
+        |_bytes| Ok(()),
     )
     .expect("JSON");
     let json = document.json.expect("a tree");
@@ -234,6 +235,7 @@ impl Setting {
             routes: Routes::new(sources),
             in_flight: InFlight::new(limits.requests_in_flight_max, limits.bytes_in_flight_max),
             dedupe: Dedupe::new(IDS_MAX),
+            fetching: Arc::new(Nowhere),
             store: Store::new(self.journal(), Some(broker), Arc::clone(&metrics)),
             accept_timeout: limits.accept_timeout,
             metrics,
@@ -257,6 +259,7 @@ fn inbound(source: &Source, bytes: usize) -> Inbound {
         headers,
         client_ip: [127, 0, 0, 1].into(),
         request_id: Arc::from("01890a5d-ac96-774b-bcce-b302099a8057"),
+        certificate: None,
     };
     Inbound {
         head,
@@ -288,12 +291,14 @@ fn delivery() -> Delivery {
         source: Arc::from("github"),
         event_id: Some("01890a5d-ac96-774b-bcce-b302099a8057".to_owned()),
         event_type: Some(order::EVENT_TYPE.to_owned()),
+        origin: None,
         received_at: Now::read().wall,
         client_ip: [127, 0, 0, 1].into(),
         request_id: Arc::from("01890a5d-ac96-774b-bcce-b302099a8057"),
         coverage: Coverage::Full,
         key: Some(Arc::from("2026")),
         schema: Some(Arc::from("order")),
+        batch: None,
         lane: Lane::Main,
         routing_key: "github.order.created".to_owned(),
         content_type: Some("application/json".to_owned()),

@@ -6,8 +6,9 @@
 #   install-dependencies.sh test     the same, RabbitMQ (the tests start private nodes of it), what
 #                                    stands in front (nginx, HAProxy), what makes trouble (strace,
 #                                    iproute2, nftables), what looks on (sslscan, script), and a
-#                                    C++ compiler for libFuzzer
-#   install-dependencies.sh bench    the same as test
+#                                    C++ compiler for libFuzzer; Node and Python, and with their
+#                                    package managers the providers' own SDKs, into target/sdk
+#   install-dependencies.sh bench    the same as test, without the SDKs
 #
 # It says what it does, does nothing when nothing is missing, and never starts a service.
 set -eu
@@ -45,7 +46,45 @@ if [ "$what" != build ]; then
     want script bsdutils
     want c++ g++
 fi
+if [ "$what" = test ]; then
+    want node nodejs
+    want npm npm
+    want python3 python3
+    # Debian has what `venv` needs in a package of its own.
+    python3 -c 'import ensurepip' 2>/dev/null || missing="$missing python3-venv"
+fi
+
+# The providers' own SDKs, as the lock files say: nothing of them runs while they are installed,
+# and what is there already is left alone.
+sdks() {
+    [ "$what" = test ] || return 0
+    root=$(cd "$(dirname "$0")/.." && pwd)
+    lock=$root/tests/sdk/node/package-lock.json
+    there=$root/target/sdk/node
+    if ! cmp -s "$lock" "$there/installed"; then
+        echo "==> SDKs for Node, into target/sdk"
+        mkdir -p "$there"
+        rm -f "$there/installed"
+        cp "$lock" "$root/tests/sdk/node/package.json" "$there"
+        # Node looks for packages beside the program that wants them.
+        ln -sf ../../../tests/sdk/node/sdk.mjs "$there/sdk.mjs"
+        npm ci --prefix "$there" --ignore-scripts --no-audit --no-fund --loglevel=error
+        cp "$lock" "$there/installed"
+    fi
+    lock=$root/tests/sdk/python/requirements.txt
+    there=$root/target/sdk/python
+    if ! cmp -s "$lock" "$there/installed"; then
+        echo "==> SDKs for Python, into target/sdk"
+        rm -rf "$there"
+        python3 -m venv "$there"
+        "$there/bin/pip" install --quiet --disable-pip-version-check --require-hashes \
+            --only-binary :all: --requirement "$lock"
+        cp "$lock" "$there/installed"
+    fi
+}
+
 if [ -z "$missing" ]; then
+    sdks
     exit 0
 fi
 
@@ -89,6 +128,7 @@ apt "apt-get update" update
 apt "apt-get install$missing" install --no-install-recommends $missing
 rm -f "$log"
 echo "==> installed:$missing"
+sdks
 case $missing in
     *rabbitmq-server*)
         echo "==> RabbitMQ's own service was not started: the tests start private nodes on loopback"

@@ -1,10 +1,12 @@
 //! The operator's side: health, metrics, status and `tail`, on a listener of its own.
 //!
 //! Plain HTTP, on loopback unless configured otherwise, and then behind a token. It is small on
-//! purpose: nothing here changes anything, except that an event may be published again. The same hygiene as at the edge holds, only simpler:
+//! purpose: nothing here changes anything, except that an event may be published again, and that a
+//! source may be told to wait for its secret. The same hygiene as at the edge holds, only simpler:
 //! few connections, short heads, no bodies.
 
 mod desk;
+mod enroll;
 mod health;
 
 use std::fmt;
@@ -34,6 +36,7 @@ use crate::watch::Watch;
 
 use desk::Desk;
 pub use desk::{CONSENT, REPLAY_PATH};
+pub use enroll::ENROLL_PATH;
 
 /// Most connections at once, `tail` included; more wait.
 pub const CONNECTIONS_MAX: usize = 64;
@@ -53,6 +56,8 @@ pub struct AdminState {
     pub sources: Vec<Arc<Source>>,
     /// The journal's numbers, now.
     pub journal: Arc<dyn Fn() -> Status + Send + Sync>,
+    /// How many events wait for queues that do not take them, now; they are among those that wait.
+    pub parked: Arc<dyn Fn() -> u64 + Send + Sync>,
     /// The broker, if one is configured.
     pub broker: Option<watch::Receiver<BrokerHealth>>,
     /// All metrics.

@@ -26,6 +26,8 @@ use crate::admin::{Admin, AdminError, AdminState};
 use crate::clock::Now;
 use crate::config::Config;
 use crate::edge::{BindError, Edge};
+use crate::enrolled::{self, Folder};
+use crate::fetch::Fetcher;
 use crate::journal::{Journal, OpenError};
 use crate::metrics::Metrics;
 use crate::pipeline::Pipeline;
@@ -110,11 +112,20 @@ impl App {
             admin,
             journal,
             broker,
+            fetch,
             sources,
         } = config;
         let metrics = Metrics::new(sources.iter().map(|source| &source.name));
+        for source in &sources {
+            for label in &source.secret_labels {
+                metrics.secret_known(&source.name, label);
+            }
+        }
         let watch = Watch::new();
 
+        for why in enrolled::recall(&Folder::of(&journal.path), &sources, Now::read()) {
+            tracing::error!("{why}");
+        }
         let dedupe = Dedupe::new(IDS_MAX);
         let dedupe_window = sources.iter().filter_map(|source| source.dedupe).max();
         let recall = Recall::new(&dedupe, &sources, Now::read());
@@ -157,6 +168,7 @@ impl App {
                 server.limits.bytes_in_flight_max,
             ),
             dedupe,
+            fetching: Arc::new(Fetcher::new(&fetch, Arc::clone(&metrics))),
             store: Store::new(journal.clone(), direct, Arc::clone(&metrics)).refusing(Arc::new({
                 let parked = sidings.parked.clone();
                 move |source| parked.is_full(source)
@@ -173,6 +185,10 @@ impl App {
                     status.waiting += parked.waiting();
                     status
                 }
+            }),
+            parked: Arc::new({
+                let parked = sidings.parked.clone();
+                move || parked.waiting()
             }),
             broker: publisher.as_ref().map(Publisher::health),
             metrics: Arc::clone(&metrics),
@@ -230,6 +246,9 @@ impl App {
     ///
     /// See [`Ended`].
     pub async fn run(self, drain: CancellationToken) -> Result<(), Ended> {
+        for source in self.admin_state.sources.iter() {
+            source.verifier.warm(&source.name, &*self.pipeline.fetching);
+        }
         let stop_publisher = CancellationToken::new();
         let stop_admin = CancellationToken::new();
         let mut edge = tokio::spawn(self.edge.run(self.pipeline, self.watch, drain.clone()));

@@ -4,13 +4,16 @@
 
 pub mod check;
 mod demo;
+mod enroll;
 mod explain;
+mod init;
 mod journal;
 mod output;
 mod providers;
 mod replay;
 mod run;
 mod send;
+mod status;
 mod tail;
 mod version;
 
@@ -21,7 +24,9 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use http::{HeaderMap, HeaderValue, header};
 
-use crate::config::{Admin, Config, Loaded};
+use crate::clock::Now;
+use crate::config::{Admin, Config, Invalid, Loaded, Storage};
+use crate::enrolled;
 use crate::publisher;
 use crate::source::Source;
 use crate::telemetry;
@@ -137,14 +142,20 @@ enum Command {
     Send(send::SendArgs),
     /// Shows events as they are accepted or turned away
     Tail(tail::TailArgs),
+    /// Shows what a running gateway knows of itself: sources, use of secrets, journal, broker
+    Status(status::StatusArgs),
     /// Says whether saved requests would be accepted and, if not, exactly why
     Explain(explain::ExplainArgs),
     /// Looks into the journal; changes nothing, and may be used while the gateway runs
     Journal(journal::JournalArgs),
     /// Publishes events again, under the same message ids: published ones, or those set aside
     Replay(replay::ReplayArgs),
-    /// Lists the built-in providers, or shows one with a ready configuration
+    /// Waits for the secret that a provider sends in its handshake (Asana, Notion)
+    Enroll(enroll::EnrollArgs),
+    /// Lists the built-in providers, or shows what to do at one of them
     Providers(providers::ProvidersArgs),
+    /// Writes a configuration to start from
+    Init(init::InitArgs),
     /// Starts a gateway on loopback, sends good and bad webhooks, shows what became of them
     Demo,
     /// Shows the version and how it was built
@@ -160,10 +171,13 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check(&args, &mut out),
         Command::Send(args) => send::run(&args, &mut out),
         Command::Tail(args) => tail::run(&args, &mut out),
+        Command::Status(args) => status::run(&args, &mut out),
         Command::Explain(args) => explain::run(&args, &mut out),
         Command::Journal(args) => journal::run(&args, &mut out),
         Command::Replay(args) => replay::run(&args, &mut out),
+        Command::Enroll(args) => enroll::run(&args, &mut out),
         Command::Providers(args) => providers::run(&args, &mut out),
+        Command::Init(args) => init::run(&args, &mut out),
         Command::Demo => demo::run(&mut out),
         Command::Version(args) => version::run(&args, &mut out),
     };
@@ -225,19 +239,26 @@ fn load(path: &Path) -> Result<Config, Failure> {
 }
 
 fn load_all(path: &Path) -> Result<Loaded, Failure> {
-    Config::load(path).map_err(|invalid| {
-        for problem in &invalid.problems {
-            talk(&problem.render(stderr_is_coloured()));
-        }
-        let errors = invalid
-            .problems
-            .iter()
-            .filter(|problem| problem.is_error())
-            .count();
-        let plural = if errors == 1 { "" } else { "s" };
-        let message = format!("{} is not good: {errors} error{plural}", path.display());
-        Failure::new(Exit::BadConfig, message)
-    })
+    Config::load(path).map_err(|invalid| bad_config(path, &invalid))
+}
+
+/// Where the events are, for commands that need nothing else of a configuration.
+fn load_storage(path: &Path) -> Result<Storage, Failure> {
+    Storage::load(path).map_err(|invalid| bad_config(path, &invalid))
+}
+
+fn bad_config(path: &Path, invalid: &Invalid) -> Failure {
+    for problem in &invalid.problems {
+        talk(&problem.render(stderr_is_coloured()));
+    }
+    let errors = invalid
+        .problems
+        .iter()
+        .filter(|problem| problem.is_error())
+        .count();
+    let plural = if errors == 1 { "" } else { "s" };
+    let message = format!("{} is not good: {errors} error{plural}", path.display());
+    Failure::new(Exit::BadConfig, message)
 }
 
 fn stderr_is_coloured() -> bool {
@@ -274,6 +295,14 @@ fn admin_headers(admin: &Admin) -> Result<HeaderMap, Failure> {
         headers.insert(header::AUTHORIZATION, value);
     }
     Ok(headers)
+}
+
+/// What is enrolled counts for commands as it does for the gateway.
+fn recall_enrolled(config: &Config) {
+    let folder = enrolled::Folder::of(&config.journal.path);
+    for why in enrolled::recall(&folder, &config.sources, Now::read()) {
+        talk(&format!("hookgate: {why}"));
+    }
 }
 
 /// A runtime for a command that talks to somebody.

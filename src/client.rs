@@ -15,7 +15,8 @@ use hyper_util::rt::TokioIo;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -33,6 +34,32 @@ pub enum Trust {
     System,
     /// Anybody: for a self-signed certificate of our own.
     Anyone,
+}
+
+/// Who we are, for a gateway that asks for a certificate.
+#[derive(Debug)]
+pub struct Identity {
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+}
+
+impl Identity {
+    /// Of PEM: our certificate and those between it and an authority, and its key.
+    ///
+    /// # Errors
+    ///
+    /// Which of the two is not that, in words.
+    pub fn from_pem(chain: &[u8], key: &[u8]) -> Result<Self, String> {
+        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(chain).collect();
+        let chain = chain.map_err(|error| format!("the certificate is not PEM: {error}"))?;
+        if chain.is_empty() {
+            return Err("there is no certificate in PEM".to_owned());
+        }
+        // What the parser says could repeat a part of the key.
+        let key = PrivateKeyDer::from_pem_slice(key);
+        let key = key.map_err(|_error| "there is no private key in PEM".to_owned())?;
+        Ok(Self { chain, key })
+    }
 }
 
 /// An open connection to a gateway.
@@ -78,6 +105,21 @@ impl Client {
     ///
     /// A URL that is not `http` or `https`; nobody there; a certificate that is not trusted.
     pub async fn connect(url: &Uri, trust: Trust) -> Result<Self, ClientError> {
+        Self::connect_as(url, None, trust, None).await
+    }
+
+    /// The same, but asks whoever is there for `asked`, by TLS (SNI) and in `Host`, instead of for
+    /// the host of the URL, and with a certificate of our own.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::connect`]; a name that is none, and a key that is not that of the certificate.
+    pub async fn connect_as(
+        url: &Uri,
+        asked: Option<&str>,
+        trust: Trust,
+        identity: Option<&Identity>,
+    ) -> Result<Self, ClientError> {
         let attempt = format!("connecting to {url}");
         let fail = |cause: String| ClientError::new(attempt.clone(), cause);
         let host = url
@@ -101,16 +143,14 @@ impl Client {
         stream
             .set_nodelay(true)
             .map_err(|error| fail(error.to_string()))?;
-        let host = url
-            .authority()
-            .map_or(host, |authority| authority.as_str())
-            .to_owned();
+        let authority = url.authority().map_or(host, |authority| authority.as_str());
+        let host = asked.unwrap_or(authority).to_owned();
         if !tls {
             return Self::open(host, TokioIo::new(stream)).await;
         }
-        let name =
-            ServerName::try_from(bare.to_owned()).map_err(|error| fail(error.to_string()))?;
-        let config = client_config(trust).map_err(|error| fail(error.to_string()))?;
+        let name = ServerName::try_from(asked.unwrap_or(bare).to_owned())
+            .map_err(|error| fail(error.to_string()))?;
+        let config = client_config(trust, identity).map_err(|error| fail(error.to_string()))?;
         let stream = timeout(
             ANSWER_TIMEOUT,
             TlsConnector::from(Arc::new(config)).connect(name, stream),
@@ -221,20 +261,25 @@ impl Drop for Client {
     }
 }
 
-fn client_config(trust: Trust) -> Result<ClientConfig, rustls::Error> {
+fn client_config(trust: Trust, identity: Option<&Identity>) -> Result<ClientConfig, rustls::Error> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()?;
-    Ok(match trust {
+    let builder = match trust {
         Trust::System => {
             use rustls_platform_verifier::BuilderVerifierExt as _;
-            builder.with_platform_verifier()?.with_no_client_auth()
+            builder.with_platform_verifier()?
         }
         Trust::Anyone => builder
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Anyone(provider)))
-            .with_no_client_auth(),
-    })
+            .with_custom_certificate_verifier(Arc::new(Anyone(provider))),
+    };
+    match identity {
+        None => Ok(builder.with_no_client_auth()),
+        Some(Identity { chain, key }) => {
+            builder.with_client_auth_cert(chain.clone(), key.clone_key())
+        }
+    }
 }
 
 /// Takes any certificate, but still makes sure that the peer holds its key.

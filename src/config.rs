@@ -9,6 +9,7 @@ pub mod surroundings;
 // In the order in which a configuration passes through them.
 mod broker;
 mod compile;
+mod fetch;
 mod load;
 pub(crate) mod locate;
 mod preset;
@@ -19,6 +20,7 @@ mod source;
 mod tls;
 mod value;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -28,9 +30,11 @@ use std::time::Duration;
 use ipnet::IpNet;
 use jiff::Timestamp;
 
+use crate::authorities::Authorities;
 pub use crate::config::broker::journal_segment_bytes;
 use crate::config::diagnostic::Diagnostic;
 pub use crate::config::preset::parse as parse_provider;
+pub(crate) use crate::config::reader::did_you_mean;
 use crate::config::surroundings::Surroundings;
 pub use crate::config::tls::files::{Files, Fingerprint, Material, Snapshot, Unusable, Verifier};
 use crate::secret::{Labelled, Secret};
@@ -52,8 +56,19 @@ pub struct Config {
     pub journal: Journal,
     /// `[broker]`; `None`: the journal is the only store.
     pub broker: Option<Broker>,
+    /// `[fetch]`.
+    pub fetch: Fetch,
     /// `[sources.*]`, by name.
     pub sources: Vec<Arc<Source>>,
+}
+
+/// The part of a configuration that says where events are, and how to reach who has them open.
+#[derive(Debug)]
+pub struct Storage {
+    /// `[admin]`.
+    pub admin: Admin,
+    /// `[journal]`.
+    pub journal: Journal,
 }
 
 /// `[server]`.
@@ -239,6 +254,20 @@ pub enum QueueKind {
     Stream,
 }
 
+/// `[fetch]`: what holds for everything that the gateway itself fetches.
+#[derive(Clone, Debug)]
+pub struct Fetch {
+    /// From looking a name up to the last byte.
+    pub timeout: Duration,
+    /// Networks that may be called besides the internet.
+    pub allow_private: Vec<IpNet>,
+    /// Where these hosts are, whatever port their URLs name, instead of looking them up. They
+    /// must prove to be these hosts all the same.
+    pub resolve: BTreeMap<String, SocketAddr>,
+    /// Whose certificates are believed.
+    pub authorities: Authorities,
+}
+
 /// What `check` shows of one source.
 #[derive(Clone, Debug)]
 pub struct Summary {
@@ -260,6 +289,8 @@ pub struct Summary {
     pub ack: String,
     /// Whether what cannot be verified is refused.
     pub enforce: bool,
+    /// Hosts that a request may make the gateway call.
+    pub calls: Vec<String>,
 }
 
 /// A configuration that loaded, with what an operator should know.
@@ -313,6 +344,18 @@ impl Config {
     /// As [`Config::load`].
     pub fn load_in(path: &Path, surroundings: &Surroundings) -> Result<Loaded, Invalid> {
         load::load(path, surroundings)
+    }
+}
+
+impl Storage {
+    /// Reads `[journal]` and `[admin]` of a configuration, and looks at nothing else in it: events
+    /// can be looked into where the sources' secrets are not.
+    ///
+    /// # Errors
+    ///
+    /// All mistakes in them; a file that is not TOML.
+    pub fn load(path: &Path) -> Result<Self, Invalid> {
+        load::storage(path, &Surroundings::of_process())
     }
 }
 

@@ -35,6 +35,8 @@ pub struct Delivery {
     pub event_id: Option<String>,
     /// The provider's name for the kind of event, where it has one.
     pub event_type: Option<String>,
+    /// Where a CloudEvent says that it is from.
+    pub origin: Option<Origin>,
     /// When the request arrived.
     pub received_at: Timestamp,
     /// Who sent it, after trusted proxies.
@@ -47,6 +49,8 @@ pub struct Delivery {
     pub key: Option<Arc<str>>,
     /// Name of the schema that it satisfied.
     pub schema: Option<Arc<str>>,
+    /// Its place in the batch that it came in, if it came in one.
+    pub batch: Option<BatchPlace>,
     /// Which exchange it goes to, and why.
     pub lane: Lane,
     /// AMQP routing key: at most 255 bytes of `[A-Za-z0-9_.-]`.
@@ -63,6 +67,28 @@ pub struct Delivery {
     pub forwarded: Vec<(String, String)>,
     /// The sender's bytes.
     pub body: Bytes,
+}
+
+/// A place in a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BatchPlace {
+    /// The batch's name: the sender's id for it, or a digest of its bytes.
+    pub name: Arc<str>,
+    /// Which of its elements this is, from 0.
+    pub index: u32,
+    /// How many elements it has.
+    pub size: u32,
+}
+
+/// What a CloudEvent says of itself besides its id and type, as it came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// `source`: a URI reference.
+    pub source: String,
+    /// `subject`.
+    pub subject: Option<String>,
+    /// `time`, in RFC 3339.
+    pub time: Option<String>,
 }
 
 /// How much of the body the sender's proof covers.
@@ -152,6 +178,11 @@ mod tag {
     pub(super) const TRACESTATE: u8 = 16;
     pub(super) const FORWARDED: u8 = 17;
     pub(super) const BODY: u8 = 18;
+    /// Index and size, each as `u32`, then the name.
+    pub(super) const BATCH: u8 = 19;
+    pub(super) const ORIGIN_SOURCE: u8 = 24;
+    pub(super) const ORIGIN_SUBJECT: u8 = 25;
+    pub(super) const ORIGIN_TIME: u8 = 26;
 }
 
 const VERSION: u8 = 1;
@@ -165,6 +196,11 @@ impl Delivery {
         out.field(tag::SOURCE, self.source.as_bytes());
         out.optional(tag::EVENT_ID, self.event_id.as_deref());
         out.optional(tag::EVENT_TYPE, self.event_type.as_deref());
+        if let Some(origin) = &self.origin {
+            out.field(tag::ORIGIN_SOURCE, origin.source.as_bytes());
+            out.optional(tag::ORIGIN_SUBJECT, origin.subject.as_deref());
+            out.optional(tag::ORIGIN_TIME, origin.time.as_deref());
+        }
         out.field(
             tag::RECEIVED_AT,
             &self.received_at.as_microsecond().to_le_bytes(),
@@ -174,6 +210,11 @@ impl Delivery {
         out.field(tag::COVERAGE, self.coverage.label().as_bytes());
         out.optional(tag::KEY, self.key.as_deref());
         out.optional(tag::SCHEMA, self.schema.as_deref());
+        if let Some(BatchPlace { name, index, size }) = &self.batch {
+            let numbers = [index.to_le_bytes(), size.to_le_bytes()];
+            let place = [numbers.as_flattened(), name.as_bytes()];
+            out.field(tag::BATCH, &place.concat());
+        }
         if let Lane::Quarantine(reason) = &self.lane {
             out.field(tag::QUARANTINE, reason.as_bytes());
         }
@@ -207,6 +248,18 @@ impl Delivery {
             draft.set(tag, value)?;
         }
         draft.finish()
+    }
+}
+
+impl BatchPlace {
+    fn read(field: &[u8]) -> Option<Self> {
+        let (index, rest) = field.split_first_chunk()?;
+        let (size, name) = rest.split_first_chunk()?;
+        Some(Self {
+            name: Arc::from(std::str::from_utf8(name).ok()?),
+            index: u32::from_le_bytes(*index),
+            size: u32::from_le_bytes(*size),
+        })
     }
 }
 
@@ -256,6 +309,7 @@ struct Draft {
     coverage: Option<Coverage>,
     key: Option<Arc<str>>,
     schema: Option<Arc<str>>,
+    batch: Option<BatchPlace>,
     quarantine: Option<String>,
     routing_key: Option<String>,
     content_type: Option<String>,
@@ -264,6 +318,9 @@ struct Draft {
     tracestate: Option<String>,
     forwarded: Vec<(String, String)>,
     body: Option<Bytes>,
+    origin_source: Option<String>,
+    origin_subject: Option<String>,
+    origin_time: Option<String>,
 }
 
 impl Draft {
@@ -293,6 +350,7 @@ impl Draft {
             }
             tag::KEY => self.key = Some(Arc::from(text()?)),
             tag::SCHEMA => self.schema = Some(Arc::from(text()?)),
+            tag::BATCH => self.batch = Some(BatchPlace::read(&value).ok_or_else(impossible)?),
             tag::QUARANTINE => self.quarantine = Some(text()?.to_owned()),
             tag::ROUTING_KEY => self.routing_key = Some(text()?.to_owned()),
             tag::CONTENT_TYPE => self.content_type = Some(text()?.to_owned()),
@@ -304,6 +362,9 @@ impl Draft {
                 self.forwarded.push((name.to_owned(), value.to_owned()));
             }
             tag::BODY => self.body = Some(value),
+            tag::ORIGIN_SOURCE => self.origin_source = Some(text()?.to_owned()),
+            tag::ORIGIN_SUBJECT => self.origin_subject = Some(text()?.to_owned()),
+            tag::ORIGIN_TIME => self.origin_time = Some(text()?.to_owned()),
             _ => {}
         }
         Ok(())
@@ -315,6 +376,11 @@ impl Draft {
             source: self.source.ok_or(DecodeError::Missing(tag::SOURCE))?,
             event_id: self.event_id,
             event_type: self.event_type,
+            origin: self.origin_source.map(|source| Origin {
+                source,
+                subject: self.origin_subject,
+                time: self.origin_time,
+            }),
             received_at: self
                 .received_at
                 .ok_or(DecodeError::Missing(tag::RECEIVED_AT))?,
@@ -325,6 +391,7 @@ impl Draft {
             coverage: self.coverage.ok_or(DecodeError::Missing(tag::COVERAGE))?,
             key: self.key,
             schema: self.schema,
+            batch: self.batch,
             lane: self.quarantine.map_or(Lane::Main, Lane::Quarantine),
             routing_key: self
                 .routing_key

@@ -10,7 +10,6 @@
 //! nobody but its own connection. What the edge does not know: sources, signatures, brokers.
 
 pub mod activity;
-pub mod client_certificate;
 pub mod client_ip;
 pub mod connection;
 pub mod frames;
@@ -20,6 +19,7 @@ pub mod linger;
 pub mod proxy_protocol;
 pub mod reply;
 pub mod request;
+pub mod seldom;
 pub mod socket;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -45,19 +45,23 @@ use tokio_util::task::TaskTracker;
 use crate::config::{Limits, Server, Shown};
 use crate::metrics::Metrics;
 use crate::pipeline::Pipeline;
+use crate::pipeline::certificate::ClientCertificate;
 use crate::watch::Watch;
 
 use activity::{Patience, Protocol};
-use client_certificate::ClientCertificate;
 use client_ip::is_trusted;
 use connection::{Handler, Peer, Terms, serve};
 use limits::{Full, Place, Places};
 use proxy_protocol::Origin;
 use request::Gateway;
+use seldom::Seldom;
 use socket::{ACCEPT_PAUSE, Complaint};
 use tls::reload::{Reloader, show_ends};
 use tls::{Identity, TlsError};
 use turns::{TURNS_MAX, Turns};
+
+/// Why a connection ended before HTTP, where nothing was wrong but the time that it took.
+const TOO_SLOW: &str = "not whole within handshake_timeout";
 
 /// Sockets that listen, and what they need to serve. Connections wait in the kernel until
 /// [`Edge::run`].
@@ -76,6 +80,8 @@ struct Front {
     trusted_proxies: Vec<IpNet>,
     proxy_protocol: bool,
     places: Places,
+    /// Failures before HTTP, of which nobody else writes a line.
+    bad_starts: Seldom,
     metrics: Arc<Metrics>,
     tasks: TaskTracker,
 }
@@ -136,6 +142,7 @@ impl Edge {
                 trusted_proxies: server.trusted_proxies.clone(),
                 proxy_protocol: server.proxy_protocol,
                 places: Places::new(limits.connections_max, limits.connections_per_peer_max),
+                bad_starts: Seldom::default(),
                 metrics,
                 tasks: TaskTracker::new(),
             }),
@@ -329,12 +336,12 @@ impl Front {
             }
             Ok(Err(error)) => {
                 metrics.proxy_headers_failed.increment(1);
-                tracing::debug!(%proxy, %error, "a trusted proxy sent no PROXY header");
+                self.complain(proxy, "a trusted proxy sent no PROXY header", &error);
                 None
             }
             Err(_elapsed) => {
                 metrics.proxy_headers_timed_out.increment(1);
-                tracing::debug!(%proxy, "the PROXY header of a trusted proxy is too slow");
+                self.complain(proxy, "a trusted proxy sent no PROXY header", &TOO_SLOW);
                 None
             }
         }
@@ -365,14 +372,25 @@ impl Front {
             }
             Ok(Err(error)) => {
                 metrics.handshakes_failed.increment(1);
-                tracing::debug!(%peer, %error, "tls handshake failed");
+                self.complain(peer, "tls handshake failed", &error);
                 None
             }
             Err(_elapsed) => {
                 metrics.handshakes_timed_out.increment(1);
-                tracing::debug!(%peer, "tls handshake too slow");
+                self.complain(peer, "tls handshake failed", &TOO_SLOW);
                 None
             }
+        }
+    }
+}
+
+impl Front {
+    /// Says what went wrong before there was a request, to which somebody may look for the
+    /// reason in vain otherwise; not for every port scanner.
+    fn complain(&self, peer: SocketAddr, what: &str, error: &dyn std::fmt::Display) {
+        match self.bad_starts.is_due(Instant::now()) {
+            Some(left_out) => tracing::info!(peer = %peer.ip(), %error, left_out, "{what}"),
+            None => tracing::debug!(%peer, %error, "{what}"),
         }
     }
 }

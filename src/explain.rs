@@ -3,21 +3,32 @@
 //! The same stages as in `pipeline.rs`, by the same code, without what has a memory: limits,
 //! duplicates, the journal.
 
+mod elsewhere;
+mod folder;
 mod saved;
 
-use std::slice;
+use std::sync::Arc;
 
+use futures_util::FutureExt as _;
 use http::StatusCode;
+use serde::Serialize;
 use serde_json::json;
 
 use crate::clock::Now;
+use crate::delivery::Coverage;
 use crate::explain::saved::Saved;
 use crate::pipeline::arrival::Inbound;
-use crate::pipeline::decode::{Document, decode};
-use crate::pipeline::handshake::{self, Handshake, HandshakeReply};
-use crate::pipeline::verify::Verified;
+use crate::pipeline::certificate::ClientCertificate;
+use crate::pipeline::evidence::{Evidence, Fetching, Hindrance, Nowhere};
+use crate::pipeline::handshake::enrolment::{self, NotTaken, Offer};
+use crate::pipeline::handshake::{self, Handshake, HandshakeReply, Unconfirmed};
+use crate::pipeline::schema::VIOLATIONS_MAX;
+use crate::pipeline::split::Events;
+use crate::pipeline::verify::{Refusal, Verified};
 use crate::reject::Reject;
 use crate::source::{OnInvalid, Source};
+
+pub use folder::Folder;
 
 /// What would become of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,11 +38,32 @@ pub struct Explanation {
     /// What the sender would be answered; 0 where there is no request to answer.
     pub status: u16,
     /// A label of [`Reject`], for an unverified request that of its
-    /// [`Refusal`](crate::pipeline::verify::Refusal), or one of `accepted`, `quarantined`,
+    /// [`Refusal`], or one of `accepted`, `quarantined`,
     /// `handshake`, `unreadable`.
     pub reason: &'static str,
     /// What a person should know and do.
     pub detail: String,
+    /// What would become of each event of a batch; empty for a request that is none.
+    pub events: Vec<Element>,
+}
+
+/// What would become of one event of a batch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Element {
+    /// Its place, from 0.
+    pub index: usize,
+    /// The id by which copies of it are recognised.
+    pub event_id: Option<String>,
+    /// Its type.
+    pub event_type: Option<String>,
+    /// The routing key of its message.
+    pub routing_key: String,
+    /// How long its message is.
+    pub bytes: usize,
+    /// `accepted`, `quarantined` or `schema_violated`.
+    pub reason: &'static str,
+    /// The schema that it satisfies, or how it does not.
+    pub detail: Option<String>,
 }
 
 /// The outcome in one word.
@@ -64,10 +96,16 @@ impl Explanation {
             status,
             reason,
             detail,
+            events,
         } = self;
         let verdict = verdict.label();
-        json!({"file": file, "verdict": verdict, "status": status, "reason": reason, "detail": detail})
-            .to_string()
+        let mut line = json!({
+            "file": file, "verdict": verdict, "status": status, "reason": reason, "detail": detail
+        });
+        if let (false, Some(line)) = (events.is_empty(), line.as_object_mut()) {
+            line.insert("events".to_owned(), json!(events));
+        }
+        line.to_string()
     }
 
     /// A file that could not be read, and why.
@@ -77,6 +115,7 @@ impl Explanation {
             status: 0,
             reason: "unreadable",
             detail,
+            events: Vec::new(),
         }
     }
 
@@ -91,6 +130,7 @@ impl Explanation {
             status,
             reason,
             detail: reject.detail(),
+            events: Vec::new(),
         }
     }
 }
@@ -98,8 +138,20 @@ impl Explanation {
 /// Explains what the gateway would do with `request`, a raw HTTP/1.1 request as saved from the
 /// wire, if it came to `source` at `now`.
 pub fn explain(source: &Source, request: &[u8], now: Now) -> Explanation {
+    explain_with(source, request, None, &Nowhere, now)
+}
+
+/// The same for a connection that has shown a certificate, which no request holds, and with what
+/// the gateway would fetch. `at_hand` must have it at once: nobody waits.
+pub fn explain_with(
+    source: &Source,
+    request: &[u8],
+    certificate: Option<Arc<ClientCertificate>>,
+    at_hand: &dyn Fetching,
+    now: Now,
+) -> Explanation {
     let Saved {
-        inbound,
+        mut inbound,
         mut remarks,
     } = match saved::read(request) {
         Ok(saved) => saved,
@@ -110,10 +162,13 @@ pub fn explain(source: &Source, request: &[u8], now: Now) -> Explanation {
                 status,
                 reason: "unreadable",
                 detail,
+                events: Vec::new(),
             };
         }
     };
-    if inbound.head.path != source.path {
+    inbound.head.certificate = certificate;
+    let is_own = handshake::is_own_path(&source.handshakes, &inbound.head.path);
+    if inbound.head.path != source.path && !is_own {
         let (path, own) = (&inbound.head.path, &source.path);
         remarks.push(format!(
             "it was sent to {path}, but {} listens at {own}",
@@ -123,7 +178,7 @@ pub fn explain(source: &Source, request: &[u8], now: Now) -> Explanation {
     if !source.allow_ips.is_empty() {
         remarks.push("a file does not say who sent it, so `allow_ips` is not checked".to_owned());
     }
-    let mut explanation = decide(source, inbound, now, &mut remarks);
+    let mut explanation = decide(source, inbound, at_hand, now, &mut remarks);
     for remark in remarks {
         explanation.detail.push_str("; ");
         explanation.detail.push_str(&remark);
@@ -131,21 +186,72 @@ pub fn explain(source: &Source, request: &[u8], now: Now) -> Explanation {
     explanation
 }
 
-fn decide(source: &Source, inbound: Inbound, now: Now, remarks: &mut Vec<String>) -> Explanation {
-    if !source.methods.contains(&inbound.head.method) {
-        return Explanation::reject(&Reject::MethodNotAllowed(source.methods.clone()));
+/// The same for one of several sources: where the proof fails, it says whether another of them
+/// would have taken the request.
+pub fn explain_among<'a>(
+    source: &Source,
+    all: impl Iterator<Item = &'a Source>,
+    request: &[u8],
+    certificate: Option<Arc<ClientCertificate>>,
+    at_hand: &dyn Fetching,
+    now: Now,
+) -> Explanation {
+    let mut explanation = explain_with(source, request, certificate, at_hand, now);
+    let is_refused = Refusal::LABELS.contains(&explanation.reason);
+    if is_refused && let Some(other) = elsewhere::other_source(source, all, request, now) {
+        explanation.detail.push_str("; ");
+        explanation.detail.push_str(&other);
+    }
+    explanation
+}
+
+fn decide(
+    source: &Source,
+    inbound: Inbound,
+    at_hand: &dyn Fetching,
+    now: Now,
+    remarks: &mut Vec<String>,
+) -> Explanation {
+    if let Err(reject) = handshake::admit(&source.methods, &source.handshakes, &inbound.head) {
+        return Explanation::reject(&reject);
     }
     if inbound.body.len() > source.body.bytes_max {
         return Explanation::reject(&Reject::BodyTooLarge(source.body.bytes_max));
     }
-    let anybody = |rule: &Handshake| handshake::answer_anybody(slice::from_ref(rule), &inbound);
-    if let Some(explanation) = answered(source, anybody) {
-        return explanation;
+    if let Some(offer) = enrolment::offer(&source.handshakes, &inbound) {
+        return offered(source, &offer, now);
     }
-    let verified = match source.verifier.verify(inbound, now) {
+    match source.answer_anybody(&inbound) {
+        Err(reject) => return Explanation::reject(&reject),
+        Ok(None) => {}
+        Ok(Some(reply)) => {
+            let is_it = |rule: &&Handshake| !rule.needs_proof() && rule.answer(&inbound).is_some();
+            return answered(source, source.handshakes.iter().find(is_it), &reply);
+        }
+    }
+    let verifier = source.verifier();
+    remarks.extend(verifier.signature_base(&inbound));
+    let evidence = match gather(source, &inbound, at_hand, now) {
+        Ok(evidence) => evidence,
+        Err(reject) => {
+            remarks.push(
+                "`explain` fetches nothing: save what is there into a folder, under the last part \
+                 of its path, and give that with --evidence"
+                    .to_owned(),
+            );
+            return Explanation::reject(&reject);
+        }
+    };
+    let verified = match verifier.verify_with(inbound, &evidence, now) {
         Ok(verified) => verified,
         Err((inbound, refusal)) => {
-            remarks.extend(source.verifier.diagnose(&inbound, now, &refusal));
+            remarks.extend(verifier.diagnose(&inbound, now, &refusal));
+            remarks.extend(elsewhere::other_provider(
+                source,
+                &inbound.head.headers,
+                &refusal,
+            ));
+            remarks.extend(verifier.tried(&inbound, now, &refusal));
             if source.enforce {
                 return Explanation::reject(&Reject::from(refusal));
             }
@@ -155,77 +261,194 @@ fn decide(source: &Source, inbound: Inbound, now: Now, remarks: &mut Vec<String>
             Verified::unproved(inbound)
         }
     };
-    let proved = |rule: &Handshake| handshake::answer_verified(slice::from_ref(rule), &verified);
-    if let Some(explanation) = answered(source, proved) {
-        return explanation;
+    match handshake::answer_verified(&source.handshakes, &verified) {
+        Err(reject) => return Explanation::reject(&reject),
+        Ok(None) => {}
+        Ok(Some(reply)) => {
+            match confirmation(source, &verified) {
+                Ok(remark) => remarks.extend(remark),
+                Err(refusal) => return Explanation::reject(&Reject::from(refusal)),
+            }
+            let inbound = &verified.inbound;
+            let is_it = |rule: &&Handshake| rule.needs_proof() && rule.answer(inbound).is_some();
+            return answered(source, source.handshakes.iter().find(is_it), &reply);
+        }
     }
     if let Err(reject) = source.takes_event(&verified.inbound.head) {
         return Explanation::reject(&reject);
     }
-    let proof = match (source.verifier.is_insecure(), &verified.proof.key) {
+    let proof = match (verifier.is_insecure(), &verified.proof.key) {
         (true, _) => "nothing is verified (`insecure-none`)".to_owned(),
-        (false, None) => "nothing was proved".to_owned(),
+        (false, None) if verified.proof.coverage == Coverage::None => {
+            "nothing was proved".to_owned()
+        }
+        (false, None) => "verified by the client's certificate".to_owned(),
         (false, Some(key)) => {
             let coverage = verified.proof.coverage;
             format!("verified with the secret `{key}`, body coverage: {coverage}")
         }
     };
-    match decode(verified, source.format, source.duplicate_keys, true) {
-        Ok(document) => judge(source, &document, proof),
+    // A single request has all the room there is.
+    let document = source.decode(verified, true, |_bytes| Ok(()));
+    let events = document.and_then(|document| source.split(document));
+    match events {
+        Ok(events) => {
+            let read_as = match &events.document.flaw {
+                Some(_) => proof,
+                None => format!("{proof}; read as {}", events.document.read_as),
+            };
+            judge(source, &events, read_as)
+        }
         Err(reject) => Explanation::reject(&reject),
     }
 }
 
-/// The first rule that answers, asked one at a time because a person wants to know which.
-fn answered(
+/// Who is called before a handshake is answered, or has to be called by a person.
+fn confirmation(source: &Source, verified: &Verified) -> Result<Option<String>, Refusal> {
+    let unconfirmed = handshake::unconfirmed(&source.handshakes, verified)?;
+    let to_call = unconfirmed.filter(|it| it.is_proved);
+    Ok(to_call.map(|Unconfirmed { url, .. }| {
+        if source.confirms {
+            format!("before that, the gateway calls {url}")
+        } else {
+            format!("and a person has to open {url}")
+        }
+    }))
+}
+
+/// What is at hand of what the proof needs; our trouble where it is not.
+fn gather(
     source: &Source,
-    answer: impl Fn(&Handshake) -> Option<HandshakeReply>,
-) -> Option<Explanation> {
-    let (rule, reply) = source
-        .handshakes
-        .iter()
-        .find_map(|rule| Some((rule, answer(rule)?)))?;
+    inbound: &Inbound,
+    at_hand: &dyn Fetching,
+    now: Now,
+) -> Result<Evidence, Reject> {
+    let gathering = source.verifier.gather(inbound, &source.name, at_hand, now);
+    match gathering.now_or_never() {
+        Some(Ok(evidence)) => Ok(evidence),
+        // Verifying comes to the same refusal.
+        Some(Err(Hindrance::Refused(_))) => Ok(Evidence::none()),
+        Some(Err(hindrance)) => Err(Reject::from(hindrance)),
+        None => Err(Reject::TooSlow),
+    }
+}
+
+/// What a rule answers.
+fn answered(source: &Source, rule: Option<&Handshake>, reply: &HandshakeReply) -> Explanation {
     let whose = match &source.provider {
         Some(provider) => format!("the handshake of {provider}"),
         None => "a handshake".to_owned(),
     };
-    let HandshakeReply { status, body, .. } = &reply;
+    let HandshakeReply { status, body, .. } = reply;
     let given = match body.len() {
         0 => format!("{} and no body", status.as_u16()),
         bytes => format!("{} and a body of {bytes} bytes", status.as_u16()),
     };
-    Some(Explanation {
+    let marks = rule.map_or("", Handshake::marks);
+    Explanation {
         verdict: Verdict::Handshake,
         status: status.as_u16(),
         reason: "handshake",
-        detail: format!(
-            "{whose} ({}): answered with {given}, nothing is published",
-            rule.marks()
-        ),
-    })
+        detail: format!("{whose} ({marks}): answered with {given}, nothing is published"),
+        events: Vec::new(),
+    }
 }
 
-/// Holds the document against the schema.
-fn judge(source: &Source, document: &Document, proof: String) -> Explanation {
-    let accepted = |reason, detail| Explanation {
-        verdict: Verdict::Accept,
-        status: source.reply.status.as_u16(),
-        reason,
-        detail,
+/// A handshake that brings a secret: taken while a window is open.
+fn offered(source: &Source, offer: &Offer, now: Now) -> Explanation {
+    let expected = match &source.enrolment {
+        Some(enrolment) => enrolment.expects(offer.secret.expose(), now),
+        None => Err(NotTaken::Closed),
     };
-    match (source.judge(document).schema, source.on_invalid) {
-        (Ok(None), _) => accepted("accepted", proof),
-        (Ok(Some(schema)), _) => accepted("accepted", format!("{proof}; schema {schema} holds")),
-        (Err(violations), OnInvalid::Reject) => {
-            Explanation::reject(&Reject::SchemaViolated(violations))
+    if let Err(why) = expected {
+        return Explanation::reject(&enrolment::refused(&why));
+    }
+    let rule = source.handshakes.iter().find(|rule| rule.captures());
+    let mut explanation = answered(source, rule, &offer.reply);
+    explanation
+        .detail
+        .push_str("; it brings the secret that events are signed with");
+    explanation
+}
+
+/// Holds every event against its schema.
+fn judge(source: &Source, events: &Events, proof: String) -> Explanation {
+    let batch = events.name(&source.event_id);
+    let mut violations = Vec::new();
+    let mut quarantined = None;
+    let mut schema = None;
+    let mut elements = Vec::new();
+    for (index, event) in events.list.iter().enumerate() {
+        let found = source.judge(events, batch.as_ref(), (index, event));
+        let (reason, detail) = match (found.schema, source.on_invalid) {
+            (Ok(None), _) => ("accepted", None),
+            (Ok(Some(name)), _) => {
+                let holds = format!("schema {name} holds");
+                schema = Some(holds.clone());
+                ("accepted", Some(holds))
+            }
+            (Err(Reject::SchemaViolated(found)), OnInvalid::Reject) => {
+                let own = Reject::SchemaViolated(found.clone());
+                let located = found.into_iter().map(|found| events.locate(index, found));
+                violations.extend(located);
+                (own.label(), Some(own.detail()))
+            }
+            (Err(reject), OnInvalid::Reject) => return Explanation::reject(&reject),
+            (Err(reject), OnInvalid::Quarantine) => {
+                let why = reject.detail();
+                quarantined = quarantined.or(Some(why.clone()));
+                ("quarantined", Some(why))
+            }
+        };
+        elements.push(Element {
+            index,
+            routing_key: source
+                .routing_key
+                .render(&source.name, found.event_type.as_deref()),
+            event_id: found.event_id,
+            event_type: found.event_type,
+            bytes: event.body.len(),
+            reason,
+            detail,
+        });
+    }
+    let mut parts = Vec::new();
+    if let Some(batch) = &batch {
+        let (count, shown) = (elements.len(), batch.escape_debug());
+        let plural = if count == 1 { "" } else { "s" };
+        parts.push(proof);
+        parts.push(format!("the batch `{shown}` of {count} event{plural}"));
+    } else {
+        let only = elements.drain(..).next();
+        let (kind, id) = only.map_or((None, None), |it| (it.event_type, it.event_id));
+        let named = [("type", kind), ("id", id)].into_iter();
+        let named = named.filter_map(|(what, name)| Some((what, name?)));
+        let named = named.map(|(what, name)| format!(", {what} {}", name.escape_debug()));
+        parts.push(proof + &named.collect::<String>());
+        parts.extend(schema);
+    }
+    let reason = match &quarantined {
+        Some(why) => {
+            parts.push(format!("goes to the quarantine: {why}"));
+            "quarantined"
         }
-        (Err(violations), OnInvalid::Quarantine) => {
-            let reason = Reject::SchemaViolated(violations).detail();
-            accepted(
-                "quarantined",
-                format!("{proof}; goes to the quarantine: {reason}"),
-            )
+        None => "accepted",
+    };
+    let decided = if violations.is_empty() {
+        Explanation {
+            verdict: Verdict::Accept,
+            status: source.reply.status.as_u16(),
+            reason,
+            detail: parts.join("; "),
+            events: Vec::new(),
         }
+    } else {
+        violations.truncate(VIOLATIONS_MAX);
+        Explanation::reject(&Reject::SchemaViolated(violations))
+    };
+    Explanation {
+        events: elements,
+        ..decided
     }
 }
 

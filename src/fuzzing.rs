@@ -17,10 +17,12 @@
 mod config;
 mod delivery;
 mod document;
+mod fetched;
 mod log;
+mod message;
 mod proxy;
 mod request;
-mod vectors;
+pub(crate) mod vectors;
 mod verify;
 mod words;
 
@@ -28,6 +30,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Once;
 
 pub(crate) use crate::journal::fuzz as journal;
+pub(crate) use crate::pipeline::verify::fuzz as token;
 
 /// One parser, or a few that work together.
 #[derive(Clone, Copy, Debug)]
@@ -58,6 +61,11 @@ pub const TARGETS: &[Target] = &[
         run: document::run,
     },
     Target {
+        name: "fetched",
+        seeds: fetched::seeds,
+        run: fetched::run,
+    },
+    Target {
         name: "journal",
         seeds: journal::seeds,
         run: journal::run,
@@ -68,6 +76,11 @@ pub const TARGETS: &[Target] = &[
         run: log::run,
     },
     Target {
+        name: "message",
+        seeds: message::seeds,
+        run: message::run,
+    },
+    Target {
         name: "proxy",
         seeds: proxy::seeds,
         run: proxy::run,
@@ -76,6 +89,11 @@ pub const TARGETS: &[Target] = &[
         name: "request",
         seeds: request::seeds,
         run: request::run,
+    },
+    Target {
+        name: "token",
+        seeds: token::seeds,
+        run: token::run,
     },
     Target {
         name: "verify",

@@ -170,8 +170,9 @@ pub enum AppendError {
     /// Too much is waiting for the writer already.
     #[error("the journal is busy")]
     Busy,
-    /// Longer than any record may be, 64 MiB.
-    #[error("the record is too large for the journal")]
+    /// Longer than any record may be, 64 MiB; or a group that would fill half of the journal, or
+    /// all that may wait for the writer.
+    #[error("the record or the group is too large for the journal")]
     TooLarge,
     /// An earlier write or sync failed. Nothing is taken until a restart.
     #[error("the journal failed: {0}")]
@@ -208,7 +209,7 @@ pub enum OpenError {
 #[error("the journal's disk does not answer")]
 pub struct DiskHangs;
 
-/// Called once, when the record's fate is known: on the writer's thread, or on the caller's if
+/// Called once, when the fate of what was appended is known, with the position of the first record: on the writer's thread, or on the caller's if
 /// the record is refused at once. It must not block.
 pub type Completion = Box<dyn FnOnce(Result<Position, AppendError>) + Send>;
 
@@ -326,7 +327,14 @@ impl Journal {
             end: next,
             ..State::default()
         };
-        let shared = Arc::new(Shared::new(dir.clone(), disk, log_id, tuning, state));
+        let shared = Arc::new(Shared::new(
+            dir.clone(),
+            disk,
+            log_id,
+            tuning,
+            options.bytes_max,
+            state,
+        ));
         let now = Instant::now();
         let writer = Writer {
             shared: Arc::clone(&shared),
@@ -363,7 +371,17 @@ impl Journal {
     /// Hands a record to the writer. `done` is called with its place once it is on stable
     /// storage, or with why it is not acknowledged and never will be. Does not block.
     pub fn append(&self, payload: Bytes, at: Timestamp, done: Completion) {
-        self.0.shared.append(payload, at, done);
+        self.0.shared.append(vec![payload], at, done);
+    }
+
+    /// Hands in records that belong together, at least one: they stand at consecutive positions
+    /// from the one that `done` is told, written and synced at once, or none of them is
+    /// acknowledged. There is room for all of them or for none.
+    ///
+    /// A crash may leave the first ones of a group that was not acknowledged, as it may leave any
+    /// record that was not.
+    pub fn append_group(&self, payloads: Vec<Bytes>, at: Timestamp, done: Completion) {
+        self.0.shared.append(payloads, at, done);
     }
 
     /// Reads from a position on; from the first record that is still there if it is earlier.

@@ -5,7 +5,8 @@
 //! ```text
 //! socket -> edge        accept, PROXY header, TLS, HTTP/1.1 or HTTP/2 by ALPN, request gate
 //!        -> pipeline    route -> address, per-peer limit -> body -> handshake -> verify
-//!                       -> source limit -> decode -> schema -> dedupe
+//!                       -> source limit -> decode -> split -> schema -> dedupe
+//!                       what a proof needs from elsewhere is fetched just before it
 //!        -> journal     append, one sync for all that wait      (ack = "broker": the publisher)
 //!        -> edge/reply  2xx
 //! journal -> publisher  pipelined publishes with confirms -> RabbitMQ
@@ -24,7 +25,7 @@
 //! - The edge and the publisher do not know each other. They meet at the journal or, for
 //!   `ack = "broker"`, at the small trait in `pipeline/store.rs`.
 //! - Nothing but `clock.rs` reads the time; nothing but `journal/disk.rs` opens a file of the
-//!   journal; nothing but `edge/reply.rs` writes the status of an answer to a webhook.
+//!   journal, and nothing but `enrolled.rs` one of secrets that came in handshakes; nothing but `edge/reply.rs` writes the status of an answer to a webhook.
 //! - There is no unbounded channel, no body read without a cap, no task without an owner.
 //!
 //! # What holds it together
@@ -51,7 +52,10 @@ pub mod pipeline;
 pub mod reject;
 pub mod delivery;
 pub mod journal;
+pub mod enrolled;
 pub mod publisher;
+pub mod fetch;
+pub mod authorities;
 
 pub mod admin;
 pub mod watch;

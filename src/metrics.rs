@@ -7,15 +7,18 @@
 //! The books of one process balance at any quiet moment:
 //!
 //! ```text
-//! received                                      = accepted + duplicate + handshake + rejected
-//! accepted + late + replayed + waiting_at_start = published + waiting + set_aside
+//! received                                    = accepted + duplicate + handshake + rejected
+//! events + late + replayed + waiting_at_start = published + waiting + set_aside
 //! ```
 //!
-//! "Late" are events that were stored after their sender had been told 503 already; "replayed"
-//! are those that an operator had published again.
+//! The first line counts requests, the second events. A request is one event, but a batch is as
+//! many as are new in it: none, or thousands. "Late" are events that are safe although their sender
+//! was told 503, because they were stored too late, or because others of their batch were not;
+//! "replayed" are those that an operator had published again.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -71,13 +74,17 @@ pub struct SourceMetrics {
     name: Arc<str>,
     /// Requests.
     pub received: Counter,
-    /// Events that are safe and whose sender was told so.
+    /// Requests whose events are safe and whose sender was told so.
     pub accepted: Counter,
-    /// Copies of events that are safe already.
+    /// Requests that brought nothing but copies of events that are safe already.
     pub duplicate: Counter,
+    /// Events that are safe and whose sender was told so.
+    pub events: Counter,
+    /// Copies of events that are safe already, in batches too.
+    pub copies: Counter,
     /// Handshakes answered.
     pub handshake: Counter,
-    /// Events stored after their sender had been told 503.
+    /// Events that are safe although their sender was told 503.
     pub late: Counter,
     /// From the head to the answer.
     pub duration: Histogram,
@@ -85,7 +92,27 @@ pub struct SourceMetrics {
     pub body_bytes: Histogram,
     rejected: [OnceLock<Counter>; Reject::LABELS.len()],
     /// By the labels of the source's secrets; each is looked up in the registry once.
-    secret_uses: RwLock<HashMap<Box<str>, Counter>>,
+    secrets: RwLock<BTreeMap<Box<str>, SecretMetrics>>,
+}
+
+/// One secret's handles, and what they say, for `hookgate status`.
+struct SecretMetrics {
+    uses: Counter,
+    last_used: Gauge,
+    count: AtomicU64,
+    /// Microseconds since 1970; zero is never.
+    last_at: AtomicI64,
+}
+
+/// How much a secret is used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretUse {
+    /// The secret's label.
+    pub label: String,
+    /// Proofs that held by it since the process began.
+    pub uses: u64,
+    /// When the last of them came.
+    pub last_used: Option<Timestamp>,
 }
 
 /// What happens below a request.
@@ -251,26 +278,67 @@ impl Metrics {
         .increment(1);
     }
 
+    /// Counts one thing that the gateway fetched for a source, or did not, by a word of
+    /// [`Unfetched::OUTCOMES`](crate::pipeline::evidence::Unfetched::OUTCOMES).
+    pub fn fetched(&self, source: &str, outcome: &'static str) {
+        let source = self.source(Some(source)).name.to_string();
+        with_local_recorder(
+            &self.recorder,
+            || counter!("hookgate_fetches_total", "source" => source, "outcome" => outcome),
+        )
+        .increment(1);
+    }
+
+    /// Makes known that a source has a secret of this label, so that one that is never used is
+    /// seen to be.
+    pub fn secret_known(&self, source: &str, secret: &str) {
+        let metrics = self.source(Some(source));
+        let register = || {
+            let labels = || (metrics.name.to_string(), secret.to_owned());
+            let (uses, last_used) = (labels(), labels());
+            with_local_recorder(&self.recorder, || SecretMetrics {
+                uses: counter!("hookgate_secret_uses_total", "source" => uses.0, "secret" => uses.1),
+                last_used: gauge!(
+                    "hookgate_secret_last_used_timestamp_seconds",
+                    "source" => last_used.0, "secret" => last_used.1
+                ),
+                count: AtomicU64::new(0),
+                last_at: AtomicI64::new(0),
+            })
+        };
+        let known = metrics.secrets.write();
+        let mut known = known.unwrap_or_else(PoisonError::into_inner);
+        known.entry(Box::from(secret)).or_insert_with(register);
+    }
+
     /// Counts one use of a secret by its label, so that an operator sees when an old one is out
     /// of use.
-    pub fn secret_used(&self, source: &str, secret: &str) {
+    pub fn secret_used(&self, source: &str, secret: &str, at: Timestamp) {
         let metrics = self.source(Some(source));
-        let known = metrics.secret_uses.read();
-        let known = known.unwrap_or_else(PoisonError::into_inner);
-        if let Some(uses) = known.get(secret) {
-            uses.increment(1);
-            return;
+        let used = || {
+            let known = metrics.secrets.read();
+            let known = known.unwrap_or_else(PoisonError::into_inner);
+            known.get(secret).map(|secret| secret.used(at)).is_some()
+        };
+        if !used() {
+            self.secret_known(source, secret);
+            used();
         }
-        drop(known);
-        let labels = (metrics.name.to_string(), secret.to_owned());
-        let uses = with_local_recorder(
-            &self.recorder,
-            || counter!("hookgate_secret_uses_total", "source" => labels.0, "secret" => labels.1),
-        );
-        uses.increment(1);
-        let known = metrics.secret_uses.write();
-        let mut known = known.unwrap_or_else(PoisonError::into_inner);
-        known.insert(Box::from(secret), uses);
+    }
+
+    /// How much each secret of a source is used, by label.
+    pub fn secret_uses(&self, source: &str) -> Vec<SecretUse> {
+        let known = self.source(Some(source)).secrets.read();
+        let known = known.unwrap_or_else(PoisonError::into_inner);
+        let uses = known.iter().map(|(label, secret)| SecretUse {
+            label: label.to_string(),
+            uses: secret.count.load(Ordering::Relaxed),
+            last_used: match secret.last_at.load(Ordering::Relaxed) {
+                0 => None,
+                at => Timestamp::from_microsecond(at).ok(),
+            },
+        });
+        uses.collect()
     }
 
     /// When a certificate ends, for the alarm that comes before that.
@@ -342,13 +410,38 @@ impl SourceMetrics {
             accepted: counter!("hookgate_accepted_total", "source" => source()),
             duplicate: counter!("hookgate_duplicate_total", "source" => source()),
             handshake: counter!("hookgate_handshake_total", "source" => source()),
+            events: counter!("hookgate_events_total", "source" => source()),
+            copies: counter!("hookgate_event_copies_total", "source" => source()),
             late: counter!("hookgate_late_total", "source" => source()),
             duration: histogram!("hookgate_request_duration_seconds", "source" => source()),
             body_bytes: histogram!("hookgate_request_body_bytes", "source" => source()),
             rejected: [const { OnceLock::new() }; Reject::LABELS.len()],
-            secret_uses: RwLock::default(),
+            secrets: RwLock::default(),
             name,
         }
+    }
+}
+
+impl SecretMetrics {
+    fn used(&self, at: Timestamp) {
+        self.uses.increment(1);
+        self.count.fetch_add(1, Ordering::Relaxed);
+        let before = self
+            .last_at
+            .fetch_max(at.as_microsecond(), Ordering::Relaxed);
+        if before < at.as_microsecond() {
+            self.last_used.set(at.as_duration().as_secs_f64());
+        }
+    }
+}
+
+impl SourceMetrics {
+    /// Counts the events of one request: those that are new, and copies.
+    pub fn took(&self, (events, copies): (usize, usize)) {
+        self.events
+            .increment(u64::try_from(events).unwrap_or(u64::MAX));
+        self.copies
+            .increment(u64::try_from(copies).unwrap_or(u64::MAX));
     }
 }
 
@@ -415,22 +508,38 @@ fn describe() {
     describe_counter!("hookgate_received_total", "Requests that arrived");
     describe_counter!(
         "hookgate_accepted_total",
-        "Events that are safe and answered 2xx"
+        "Requests whose events are safe and that were answered 2xx"
     );
     describe_counter!(
         "hookgate_duplicate_total",
-        "Copies of events that were safe already"
+        "Requests with nothing but copies of events that were safe already"
+    );
+    describe_counter!(
+        "hookgate_events_total",
+        "Events that are safe and answered 2xx: one of a request, or those of a batch"
+    );
+    describe_counter!(
+        "hookgate_event_copies_total",
+        "Copies of events that were safe already, in batches too"
     );
     describe_counter!("hookgate_handshake_total", "Handshakes answered");
     describe_counter!("hookgate_rejected_total", "Requests turned away, by reason");
     describe_counter!("hookgate_refusals_total", "Failed proofs, by reason");
     describe_counter!(
+        "hookgate_fetches_total",
+        "What the gateway itself fetched, by what became of it"
+    );
+    describe_counter!(
         "hookgate_late_total",
-        "Events stored after their sender was told 503"
+        "Events that are safe although their sender was told 503"
     );
     describe_counter!(
         "hookgate_secret_uses_total",
         "Proofs that held, by the secret's label"
+    );
+    describe_gauge!(
+        "hookgate_secret_last_used_timestamp_seconds",
+        "When a proof last held by the secret, Unix time; 0: not since the process began"
     );
     describe_histogram!(
         "hookgate_request_duration_seconds",

@@ -3,21 +3,27 @@
 //! A request moves through types, each made in exactly one place and consumed by the next:
 //!
 //! ```text
-//! Arrival -> Inbound -> Verified -> Document -> Delivery -> Fresh -> Receipt
+//! Arrival -> Inbound -> Verified -> Document -> Events -> Delivery -> Fresh -> Receipt
 //! ```
+//!
+//! Most requests are one event; a batch is several, which are kept all or not at all.
 //!
 //! Nothing here knows hyper, lapin or a socket. Cheap checks come first, and what a stranger can
 //! trigger never costs the genuine sender its quota.
 
 pub mod arrival;
+pub mod certificate;
 pub mod decode;
 pub mod dedupe;
+pub mod evidence;
 pub mod expr;
 pub mod handshake;
 pub mod limit;
+pub mod networks;
 pub mod route;
 pub mod routing;
 pub mod schema;
+pub mod split;
 pub mod store;
 pub mod verify;
 
@@ -26,22 +32,25 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::Body;
-use tokio::time::Instant;
+use serde_json::Value;
+use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
 use crate::clock::Now;
-use crate::delivery::{Delivery, Lane};
+use crate::delivery::{BatchPlace, Delivery, Lane};
 use crate::metrics::Metrics;
 use crate::reject::Reject;
 use crate::source::{OnInvalid, Reply, Source};
 
 use arrival::{Arrival, Head, Inbound};
-use decode::Document;
-use dedupe::{Claim, Dedupe, Fresh};
-use handshake::HandshakeReply;
+use decode::{Document, Format, Parts, cloudevent};
+use dedupe::{Claim, Dedupe, Fresh, Twin};
+use evidence::{Action, Errand, Evidence, Fetching, Hindrance};
+use handshake::{HandshakeReply, Unconfirmed, enrolment};
 use limit::InFlight;
 use route::Routes;
-use schema::Violation;
+use schema::{SchemaSet, VIOLATIONS_MAX, Violation};
+use split::{Event, Events, Whose};
 use store::Store;
 use verify::Verified;
 
@@ -58,6 +67,8 @@ pub struct Pipeline {
     pub in_flight: InFlight,
     /// Event ids seen.
     pub dedupe: Dedupe,
+    /// Who gets what a proof needs from outside.
+    pub fetching: Arc<dyn Fetching>,
     /// Where events become safe.
     pub store: Store,
     /// From the whole body to the event being safe.
@@ -69,12 +80,28 @@ pub struct Pipeline {
 /// How a request ended well.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The event is safe, under this id.
-    Accepted(Uuid, Reply),
-    /// A copy of an event that is safe already, under this id.
-    Duplicate(Uuid, Reply),
+    /// Everything that it brought is safe.
+    Accepted(Receipt, Reply),
+    /// It brought nothing but copies of events that are safe already.
+    Duplicate(Receipt, Reply),
     /// The provider wanted to see who listens.
     Handshake(HandshakeReply),
+}
+
+/// What a sender is told of its events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Receipt {
+    /// One event, under this id.
+    Event(Uuid),
+    /// A batch.
+    Batch {
+        /// Its name: the sender's id for it, or a digest of its bytes.
+        name: Arc<str>,
+        /// How many of its events were new.
+        stored: usize,
+        /// How many were safe already, or came twice in it.
+        copies: usize,
+    },
 }
 
 /// What has been learned about a request on its way, for the log, the metrics and `tail`. Stages
@@ -83,27 +110,33 @@ pub enum Outcome {
 pub struct Account {
     /// The source's name.
     pub source: Option<Arc<str>>,
+    /// Whether a refusal is a status and nothing else there.
+    pub wants_no_problem: bool,
     /// Length of the body.
     pub body_bytes: usize,
     /// Label of the secret that matched.
     pub key: Option<Arc<str>>,
-    /// The provider's id.
+    /// The batch's name, where the request is one.
+    pub batch: Option<String>,
+    /// The provider's id. Events of a batch have each their own.
     pub event_id: Option<String>,
-    /// The event's type.
+    /// The event's type. Events of a batch have each their own.
     pub event_type: Option<String>,
     /// Why the proof failed, where the source lets that through (`enforce = false`).
     pub unproved: Option<String>,
+    /// What a person has to do about a handshake.
+    pub unconfirmed: Option<String>,
     /// Why it went to quarantine.
     pub quarantined: Option<String>,
 }
 
-/// What a document says of its event.
+/// What a document says of one of its events.
 #[derive(Debug)]
 pub(crate) struct Findings {
-    event_id: Option<String>,
-    event_type: Option<String>,
-    /// The schema that it satisfies, if there is one for its type, or how it does not.
-    pub(crate) schema: Result<Option<Arc<str>>, Vec<Violation>>,
+    pub(crate) event_id: Option<String>,
+    pub(crate) event_type: Option<String>,
+    /// The schema that it satisfies, if there is one for its type, or what is wrong with it.
+    pub(crate) schema: Result<Option<Arc<str>>, Reject>,
 }
 
 impl Outcome {
@@ -113,6 +146,17 @@ impl Outcome {
             Self::Accepted(..) => "accepted",
             Self::Duplicate(..) => "duplicate",
             Self::Handshake(_) => "handshake",
+        }
+    }
+
+    /// How many events are new, and how many are copies.
+    pub fn events(&self) -> (usize, usize) {
+        match self {
+            Self::Accepted(Receipt::Event(_), _) => (1, 0),
+            Self::Duplicate(Receipt::Event(_), _) => (0, 1),
+            Self::Accepted(Receipt::Batch { stored, copies, .. }, _)
+            | Self::Duplicate(Receipt::Batch { stored, copies, .. }, _) => (*stored, *copies),
+            Self::Handshake(_) => (0, 0),
         }
     }
 }
@@ -131,6 +175,7 @@ impl Pipeline {
     ) -> Result<Outcome, Reject> {
         let source = self.routes.find(&arrival.head)?;
         account.source = Some(Arc::clone(&source.name));
+        account.wants_no_problem = !source.problems;
         source.admit(&arrival.head, now.mono)?;
         let mut place = self.in_flight.admit(arrival.head.client_ip)?;
         let inbound = arrival
@@ -140,62 +185,169 @@ impl Pipeline {
         // A slow body has had a deadline of its own, and must not have used up the next one.
         let whole_at = Now::read().mono;
 
-        if let Some(reply) = handshake::answer_anybody(&source.handshakes, &inbound) {
+        if let Some(offer) = enrolment::offer(&source.handshakes, &inbound) {
+            let deadline = whole_at + self.accept_timeout;
+            let reply = enrolment::take(offer, source.enrolment.as_ref(), now, deadline).await?;
             return Ok(Outcome::Handshake(reply));
         }
-        let verified = source.verify(inbound, now, account, &self.metrics)?;
-        if let Some(reply) = handshake::answer_verified(&source.handshakes, &verified) {
+        if let Some(reply) = source.answer_anybody(&inbound)? {
+            return Ok(Outcome::Handshake(reply));
+        }
+        let evidence = self.gather(source, &inbound, now, whole_at).await?;
+        let verified = source.verify(inbound, &evidence, now, account, &self.metrics)?;
+        if let Some(enrolment) = &source.enrolment {
+            enrolment::settle(enrolment, verified.proof.key.as_deref()).await;
+        }
+        if let Some(reply) = handshake::answer_verified(&source.handshakes, &verified)? {
+            self.confirm(source, &verified, whole_at, account).await?;
             return Ok(Outcome::Handshake(reply));
         }
         source.takes_event(&verified.inbound.head)?;
         source.spend()?;
-        let document = decode::decode(
-            verified,
-            source.format,
-            source.duplicate_keys,
-            source.needs_tree(),
-        )?;
-        let delivery = source.check(document, now, account)?;
-        self.keep(source, delivery, whole_at).await
+        let make_room = |bytes| place.make_room(bytes);
+        let document = source.decode(verified, source.needs_tree(), make_room)?;
+        let events = source.split(document)?;
+        if events.batch.is_some() {
+            place.make_room(events.extra_bytes(source.copied_bytes(events.head())))?;
+        }
+        let batch = events.name(&source.event_id);
+        account.batch = batch.as_deref().map(str::to_owned);
+        let deliveries = source.check(events, batch.as_ref(), now, account)?;
+        self.keep(source, deliveries, batch, whole_at).await
     }
 
-    /// Stores an event once, however many copies of it arrive.
+    /// Gets what the proof needs from outside, if it needs anything.
+    async fn gather(
+        &self,
+        source: &Source,
+        inbound: &Inbound,
+        now: Now,
+        whole_at: Instant,
+    ) -> Result<Evidence, Reject> {
+        if !source.verifier.needs_evidence() {
+            return Ok(Evidence::none());
+        }
+        let gathering = source
+            .verifier
+            .gather(inbound, &source.name, &*self.fetching, now);
+        let gathered = timeout_at(whole_at + self.accept_timeout, gathering).await;
+        match gathered.unwrap_or(Err(Hindrance::TooSlow)) {
+            Ok(evidence) => Ok(evidence),
+            Err(hindrance @ (Hindrance::Unfetched { .. } | Hindrance::TooSlow))
+                if source.enforce =>
+            {
+                Err(Reject::from(hindrance))
+            }
+            // Without evidence, verifying comes to the same refusal, and counts it.
+            Err(_) => Ok(Evidence::none()),
+        }
+    }
+
+    /// Finishes a handshake that is finished by calling somebody, or leaves that to a person.
+    async fn confirm(
+        &self,
+        source: &Source,
+        verified: &Verified,
+        whole_at: Instant,
+        account: &mut Account,
+    ) -> Result<(), Reject> {
+        let Some(Unconfirmed {
+            target,
+            url,
+            is_proved,
+        }) = handshake::unconfirmed(&source.handshakes, verified)?
+        else {
+            return Ok(());
+        };
+        if !is_proved {
+            // Let through (`enforce = false`), but nobody is to be called for it.
+            return Ok(());
+        }
+        if !source.confirms {
+            tracing::warn!(source = %source.name, url, "a subscription waits for a person to open this URL");
+            account.unconfirmed = Some(format!("to be confirmed by opening {url}"));
+            return Ok(());
+        }
+        let shown = target.to_string();
+        let errand = Errand::get(&source.name, target).by(Action::GetNow);
+        let calling = self.fetching.fetch(errand);
+        match timeout_at(whole_at + self.accept_timeout, calling).await {
+            Ok(Ok(_confirmed)) => {
+                tracing::info!(source = %source.name, url = shown, "a subscription is confirmed");
+                Ok(())
+            }
+            Ok(Err(why)) => Err(Reject::EvidenceUnavailable(format!("{shown}: {why}"))),
+            Err(_elapsed) => Err(Reject::TooSlow),
+        }
+    }
+
+    /// Stores a request's events once, however many copies of them arrive: all that are new, or
+    /// none.
     async fn keep(
         &self,
         source: &Source,
-        delivery: Delivery,
+        deliveries: Vec<Delivery>,
+        batch: Option<Arc<str>>,
         whole_at: Instant,
     ) -> Result<Outcome, Reject> {
-        let reply = source.reply.clone();
         let deadline = whole_at + self.accept_timeout;
-        loop {
-            let claim = match (&delivery.event_id, source.dedupe) {
-                (Some(id), Some(window)) => {
-                    let issuer = dedupe::issuer(&delivery.source, delivery.coverage);
-                    self.dedupe.claim(&issuer, id, window, whole_at)
-                }
-                _ => Claim::Fresh(Fresh::unclaimed()),
+        let claims = loop {
+            let twin = match self.claim(source, &deliveries, whole_at) {
+                Ok(claims) => break claims,
+                Err(twin) => twin,
             };
+            // The table knows how it went. If the first copy did not make it, this one tries in
+            // its place.
+            let fate = timeout_at(deadline, twin.fate()).await;
+            if fate.is_err() {
+                return Err(Reject::TooSlow);
+            }
+        };
+        let (mut new, mut seen) = (Vec::new(), None);
+        let all = deliveries.len();
+        for (delivery, claim) in deliveries.into_iter().zip(claims) {
             match claim {
-                Claim::Seen(id) => return Ok(Outcome::Duplicate(id, reply)),
-                Claim::Pending(twin) => {
-                    let fate = tokio::time::timeout_at(deadline, twin.fate()).await;
-                    match fate {
-                        Ok(Some(id)) => return Ok(Outcome::Duplicate(id, reply)),
-                        // The first copy did not make it: this one tries in its place.
-                        Ok(None) => {}
-                        Err(_elapsed) => return Err(Reject::TooSlow),
-                    }
-                }
-                Claim::Fresh(fresh) => {
-                    let id = self
-                        .store
-                        .keep(source.ack, delivery, fresh, deadline)
-                        .await?;
-                    return Ok(Outcome::Accepted(id, reply));
-                }
+                Claim::Fresh(fresh) => new.push((delivery, fresh)),
+                Claim::Seen(id) => seen = seen.or(Some(id)),
+                Claim::Again => {}
             }
         }
+        let stored = new.len();
+        let id = new.first().map(|(delivery, _)| delivery.id).or(seen);
+        self.store.keep(source.ack, new, deadline).await?;
+        let receipt = match batch {
+            None => Receipt::Event(id.unwrap_or_default()),
+            Some(name) => Receipt::Batch {
+                name,
+                stored,
+                copies: all - stored,
+            },
+        };
+        let reply = source.reply.clone();
+        Ok(if stored == 0 && all > 0 {
+            Outcome::Duplicate(receipt, reply)
+        } else {
+            Outcome::Accepted(receipt, reply)
+        })
+    }
+
+    fn claim(
+        &self,
+        source: &Source,
+        deliveries: &[Delivery],
+        now: Instant,
+    ) -> Result<Vec<Claim>, Twin> {
+        let Some(window) = source.dedupe else {
+            let unclaimed = |_: &Delivery| Claim::Fresh(Fresh::unclaimed());
+            return Ok(deliveries.iter().map(unclaimed).collect());
+        };
+        let name = |delivery: &Delivery| {
+            let origin = delivery.origin.as_ref();
+            let issuer = dedupe::issuer_of(&delivery.source, delivery.coverage, origin);
+            Some((issuer, delivery.event_id.clone()?))
+        };
+        let names: Vec<_> = deliveries.iter().map(name).collect();
+        self.dedupe.claim(&names, window, now)
     }
 }
 
@@ -203,14 +355,8 @@ impl Pipeline {
 
 impl Source {
     fn admit(&self, head: &Head, now: Instant) -> Result<(), Reject> {
-        if !self.methods.contains(&head.method) {
-            return Err(Reject::MethodNotAllowed(self.methods.clone()));
-        }
-        let allowed = self.allow_ips.is_empty()
-            || self
-                .allow_ips
-                .iter()
-                .any(|network| network.contains(&head.client_ip));
+        handshake::admit(&self.methods, &self.handshakes, head)?;
+        let allowed = self.allow_ips.is_empty() || self.allow_ips.contains(head.client_ip);
         if !allowed {
             return Err(Reject::AddressNotAllowed);
         }
@@ -219,27 +365,32 @@ impl Source {
             .map_or(Ok(()), |limit| limit.spend(head.client_ip, now))
     }
 
-    /// Methods that are there for handshakes only (GET, HEAD, OPTIONS) bring no events.
+    /// What a request is answered before anything is proved.
+    pub(crate) fn answer_anybody(
+        &self,
+        inbound: &Inbound,
+    ) -> Result<Option<HandshakeReply>, Reject> {
+        handshake::answer_anybody(&self.methods, &self.handshakes, inbound)
+    }
+
+    /// Methods that are there for handshakes only bring no events.
     pub(crate) fn takes_event(&self, head: &Head) -> Result<(), Reject> {
-        if !head.method.is_safe() {
-            return Ok(());
+        if self.methods.contains(&head.method) {
+            Ok(())
+        } else {
+            Err(Reject::MethodNotAllowed(self.methods.clone()))
         }
-        let events = self
-            .methods
-            .iter()
-            .filter(|method| !method.is_safe())
-            .cloned();
-        Err(Reject::MethodNotAllowed(events.collect()))
     }
 
     fn verify(
         &self,
         inbound: Inbound,
+        evidence: &Evidence,
         now: Now,
         account: &mut Account,
         metrics: &Metrics,
     ) -> Result<Verified, Reject> {
-        match self.verifier.verify(inbound, now) {
+        match self.verifier().verify_with(inbound, evidence, now) {
             Ok(verified) => {
                 account.key.clone_from(&verified.proof.key);
                 Ok(verified)
@@ -260,7 +411,10 @@ impl Source {
 
     /// Whether anybody reads the body's meaning, or only whether it has one.
     pub fn needs_tree(&self) -> bool {
+        // Each event of a batch says itself what it is.
+        let is_named_within = self.split.is_some() && self.reading.format == Format::CloudEvents;
         self.schemas.is_some()
+            || is_named_within
             || self
                 .event_id
                 .iter()
@@ -268,60 +422,169 @@ impl Source {
                 .any(expr::Expr::needs_json)
     }
 
-    /// Reads what a document says of its event, and holds it against the schema of its type.
-    pub(crate) fn judge(&self, document: &Document) -> Findings {
-        let (head, json) = (&document.verified.inbound.head, document.json.as_ref());
+    /// Reads the body. Where the provider would not send a refused event again, what cannot be
+    /// read goes on, with the reason.
+    pub(crate) fn decode(
+        &self,
+        verified: Verified,
+        needs_tree: bool,
+        make_room: impl FnMut(usize) -> Result<(), Reject>,
+    ) -> Result<Document, Reject> {
+        match self.on_invalid {
+            OnInvalid::Reject => decode::decode(verified, &self.reading, needs_tree, make_room),
+            OnInvalid::Quarantine => {
+                decode::decode_anyway(verified, &self.reading, needs_tree, make_room)
+            }
+        }
+    }
+
+    /// Takes the events out of a document.
+    pub(crate) fn split(&self, document: Document) -> Result<Events, Reject> {
+        match (&self.split, self.on_invalid) {
+            (None, _) => Ok(Events::one(document)),
+            (Some(split), OnInvalid::Reject) => split.open(document, self.reading.duplicate_keys),
+            (Some(split), OnInvalid::Quarantine) => {
+                Ok(split.open_anyway(document, self.reading.duplicate_keys))
+            }
+        }
+    }
+
+    /// Reads what a request says of one of its events, and holds it against the schema of its
+    /// type. `batch`: the name of the batch, after which an event without an id of its own is
+    /// called.
+    pub(crate) fn judge(
+        &self,
+        events: &Events,
+        batch: Option<&Arc<str>>,
+        (index, event): (usize, &Event),
+    ) -> Findings {
         let name = |places: &[expr::Expr]| {
-            let read = places.iter().find_map(|place| place.read(head, json));
-            read.filter(|name| name.len() <= NAME_BYTES_MAX)
+            let read = events.read(event, places);
+            read.filter(|(name, _)| name.len() <= NAME_BYTES_MAX)
         };
-        let event_type = name(&self.event_type);
-        let schema = match (&self.schemas, json) {
-            (Some(schemas), Some(json)) => schemas.check(event_type.as_deref(), json),
-            (None, _) | (_, None) => Ok(None),
+        let own = events.cloud_event(event);
+        let event_type = match own {
+            Some(own) => Some(own.event_type.clone()),
+            None => name(&self.event_type).map(|(name, _)| name),
+        };
+        let read = match own {
+            Some(own) => Some((own.id.clone(), Whose::Event)),
+            None => name(&self.event_id),
+        };
+        let event_id = match (read, batch) {
+            (Some((id, Whose::Event)), _) => Some(id),
+            (_, Some(batch)) => Some(format!("{batch}/{index}")),
+            (Some((id, Whose::Batch)), None) => Some(id),
+            (None, None) => None,
+        };
+        let schema = match (&events.flaw, &self.schemas, events.json(event)) {
+            (Some(flaw), ..) => Err(flaw.clone()),
+            (None, Some(schemas), Some(json)) => {
+                check_parts(schemas, events.parts(), event_type.as_deref(), json)
+                    .map_err(Reject::SchemaViolated)
+            }
+            (None, None, _) | (None, _, None) => Ok(None),
         };
         Findings {
-            event_id: name(&self.event_id),
+            event_id,
             event_type,
             schema,
         }
     }
 
+    /// Decides about every event of a request: all of them are taken, or none.
     fn check(
         &self,
-        document: Document,
+        events: Events,
+        batch: Option<&Arc<str>>,
         now: Now,
         account: &mut Account,
-    ) -> Result<Delivery, Reject> {
-        let Findings {
-            event_id,
-            event_type,
-            schema: checked,
-        } = self.judge(&document);
-        account.event_id = event_id;
-        account.event_type = event_type;
-        let (schema, lane) = match (checked, self.on_invalid) {
-            (Ok(schema), _) => (schema, Lane::Main),
-            (Err(violations), OnInvalid::Reject) => return Err(Reject::SchemaViolated(violations)),
-            (Err(violations), OnInvalid::Quarantine) => {
-                let reason = Reject::SchemaViolated(violations).detail();
-                account.quarantined = Some(reason.clone());
-                (None, Lane::Quarantine(reason))
+    ) -> Result<Vec<Delivery>, Reject> {
+        let mut checked = Vec::with_capacity(events.list.len());
+        let mut violations = Vec::new();
+        for (index, event) in events.list.iter().enumerate() {
+            let findings = self.judge(&events, batch, (index, event));
+            if batch.is_none() {
+                account.event_id.clone_from(&findings.event_id);
+                account.event_type.clone_from(&findings.event_type);
             }
-        };
-        Ok(self.delivery(document.verified, schema, lane, now, account))
+            let (schema, lane) = match (findings.schema, self.on_invalid) {
+                (Ok(schema), _) => (schema, Lane::Main),
+                (Err(Reject::SchemaViolated(found)), OnInvalid::Reject) => {
+                    let found = found.into_iter();
+                    violations.extend(found.map(|found| events.locate(index, found)));
+                    if violations.len() >= VIOLATIONS_MAX {
+                        break;
+                    }
+                    continue;
+                }
+                (Err(reject), OnInvalid::Reject) => return Err(reject),
+                (Err(reject), OnInvalid::Quarantine) => {
+                    let reason = reject.detail();
+                    account.quarantined.get_or_insert_with(|| reason.clone());
+                    (None, Lane::Quarantine(reason))
+                }
+            };
+            checked.push((findings.event_id, findings.event_type, schema, lane));
+        }
+        if !violations.is_empty() {
+            return Err(Reject::SchemaViolated(violations));
+        }
+        let size = number(events.list.len());
+        let Events { document, list, .. } = events;
+        let Document {
+            verified,
+            event: whole,
+            ..
+        } = document;
+        let deliveries = list.into_iter().zip(checked).enumerate();
+        let deliveries = deliveries.map(|(index, (event, checked))| {
+            let (event_id, event_type, schema, lane) = checked;
+            let delivery = self.delivery(&verified, event.body, now);
+            let cloud = event.cloud.as_ref().or(whole.as_ref());
+            let element_type = match &event.cloud {
+                Some(_) => CLOUD_EVENT_TYPE,
+                None => ELEMENT_TYPE,
+            };
+            Delivery {
+                routing_key: self.routing_key.render(&self.name, event_type.as_deref()),
+                event_id,
+                event_type,
+                origin: cloud.map(|event| event.origin.clone()),
+                schema,
+                lane,
+                ..match batch {
+                    None => delivery,
+                    Some(name) => Delivery {
+                        batch: Some(BatchPlace {
+                            name: Arc::clone(name),
+                            index: number(index),
+                            size,
+                        }),
+                        // An element is JSON, whatever it came in.
+                        content_type: Some(element_type.to_owned()),
+                        content_encoding: None,
+                        ..delivery
+                    },
+                }
+            }
+        });
+        Ok(deliveries.collect())
     }
 
-    fn delivery(
-        &self,
-        verified: Verified,
-        schema: Option<Arc<str>>,
-        lane: Lane,
-        now: Now,
-        account: &Account,
-    ) -> Delivery {
+    /// How many bytes of a request's head each of its events gets a copy of.
+    fn copied_bytes(&self, head: &Head) -> usize {
+        let names = self.forward_headers.iter().map(|(name, _)| name.as_str());
+        let values = names
+            .chain(COPIED_HEADERS)
+            .filter_map(|name| head.headers.get(name));
+        values.map(http::HeaderValue::len).sum()
+    }
+
+    /// What is the same for every event of a request, around the bytes of one.
+    fn delivery(&self, verified: &Verified, body: Bytes, now: Now) -> Delivery {
         let Verified {
-            inbound: Inbound { head, body },
+            inbound: Inbound { head, .. },
             proof,
             ..
         } = verified;
@@ -334,6 +597,7 @@ impl Source {
         let forwarded = self.forward_headers.iter().filter_map(|(name, renamed)| {
             header(name.as_str()).map(|value| (renamed.clone(), value))
         });
+        let [content_type, content_encoding, traceparent, tracestate] = COPIED_HEADERS.map(header);
         Delivery {
             id: Uuid::new_v7(uuid::Timestamp::from_unix(
                 uuid::NoContext,
@@ -341,27 +605,82 @@ impl Source {
                 u32::try_from(now.wall.subsec_nanosecond()).unwrap_or_default(),
             )),
             source: Arc::clone(&self.name),
-            event_id: account.event_id.clone(),
-            event_type: account.event_type.clone(),
+            event_id: None,
+            event_type: None,
+            origin: None,
             received_at: now.wall,
             client_ip: head.client_ip,
             request_id: Arc::clone(&head.request_id),
             coverage: proof.coverage,
-            key: proof.key,
-            schema,
-            lane,
-            routing_key: self
-                .routing_key
-                .render(&self.name, account.event_type.as_deref()),
-            content_type: header("content-type"),
-            content_encoding: header("content-encoding"),
-            traceparent: header("traceparent"),
-            tracestate: header("tracestate"),
+            key: proof.key.clone(),
+            schema: None,
+            batch: None,
+            lane: Lane::Main,
+            routing_key: String::new(),
+            content_type,
+            content_encoding,
+            traceparent,
+            tracestate,
             forwarded: forwarded.collect(),
             body,
         }
     }
 }
 
+/// Headers that a message always has.
+const COPIED_HEADERS: [&str; 4] = [
+    "content-type",
+    "content-encoding",
+    "traceparent",
+    "tracestate",
+];
+
+/// What an element of a batch is.
+const ELEMENT_TYPE: &str = "application/json";
+
+/// What an element of a batch of CloudEvents is.
+const CLOUD_EVENT_TYPE: &str = "application/cloudevents+json";
+
+/// A place in a batch, of which configuration allows far fewer.
+fn number(place: usize) -> u32 {
+    u32::try_from(place).unwrap_or(u32::MAX)
+}
+
+/// Holds a document against the schema of its type, or every part of it: lines share the type,
+/// CloudEvents have each their own.
+fn check_parts(
+    schemas: &SchemaSet,
+    parts: &Parts,
+    event_type: Option<&str>,
+    json: &Value,
+) -> Result<Option<Arc<str>>, Vec<Violation>> {
+    let mut name = None;
+    let list = json.as_array().map(Vec::as_slice).unwrap_or_default();
+    for (index, part) in list.iter().enumerate() {
+        let checked = match parts {
+            Parts::Whole => break,
+            Parts::Lines(_) => schemas.check(event_type, part),
+            Parts::CloudEvents => {
+                let own = part.get("type").and_then(Value::as_str);
+                // What is no base64 has been refused.
+                schemas.check(own, &cloudevent::data(part).unwrap_or_default())
+            }
+        };
+        name = checked.map_err(|violations| {
+            let under = |it: Violation| Violation {
+                pointer: format!("/{index}{}", it.pointer),
+                ..it
+            };
+            violations.into_iter().map(under).collect::<Vec<_>>()
+        })?;
+    }
+    match parts {
+        Parts::Whole => schemas.check(event_type, json),
+        Parts::Lines(_) | Parts::CloudEvents => Ok(name),
+    }
+}
+
 #[cfg(test)]
-mod tests;
+pub(crate) mod testing;
+#[cfg(test)]
+pub(crate) mod tests;

@@ -293,10 +293,9 @@ async fn run<B: Broker>(
             Some(ended) = tasks.join_next() => pass_on_panic(ended),
             Ok(()) = lots.changed() => {
                 for (name, lot) in feeds.sidings.parked.lots() {
-                    if fed.insert(name) {
-                        // A lot that cannot be read stops nobody else.
+                    if fed.insert(name.clone()) {
                         let feed = feeds.of_lot(&lot).run(stop.child_token());
-                        tasks.spawn(async move { drop(feed.await) });
+                        tasks.spawn(async move { complain(&name, feed.await) });
                     }
                 }
             }
@@ -307,6 +306,18 @@ async fn run<B: Broker>(
         pass_on_panic(ended);
     }
     outcome
+}
+
+/// A lot that cannot be read stops nobody else.
+fn complain(lot: &str, fed: std::io::Result<()>) {
+    if let Err(error) = fed {
+        tracing::error!(
+            lot,
+            %error,
+            "parked events cannot be read, and wait until the gateway is started again: mend the \
+             disk first"
+        );
+    }
 }
 
 /// A link that panicked leaves its events stuck: that is the end of the publisher.

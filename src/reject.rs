@@ -30,8 +30,17 @@ pub enum Reject {
     HeadTooLarge,
     /// The sender could not prove who it is.
     Unverified(Refusal),
+    /// What the proof needs from elsewhere could not be fetched; the text says why.
+    EvidenceUnavailable(String),
+    /// A handshake without what the source requires of it; the text names the place.
+    HandshakeRefused(String),
     /// The body is longer than the source's limit, in bytes.
     BodyTooLarge(usize),
+    /// The batch has more events than the source takes, which is so many; or they take more room
+    /// together than the journal can give.
+    BatchTooLarge(usize),
+    /// The body, unpacked, is longer than the source's limit, in bytes.
+    BodyUnpacksTooLarge(usize),
     /// The body did not arrive in time.
     BodyTooSlow,
     /// The connection ended, or the body's framing broke, before the body was whole.
@@ -52,6 +61,8 @@ pub enum Reject {
     SourceLimited(Overrun),
     /// The journal has no room.
     JournalFull,
+    /// So many of this source's events wait for queues that do not take them.
+    QueuesFull,
     /// The journal failed and takes nothing more.
     JournalFailed,
     /// The broker did not confirm (`ack = "broker"`).
@@ -77,7 +88,7 @@ pub enum Fault {
 
 impl Reject {
     /// Every label, for metrics that exist before the first event.
-    pub const LABELS: [&'static str; 24] = [
+    pub const LABELS: [&'static str; 28] = [
         "no_such_path",
         "method_not_allowed",
         "address_not_allowed",
@@ -85,7 +96,10 @@ impl Reject {
         "head_malformed",
         "head_too_large",
         "unverified",
+        "evidence_unavailable",
+        "handshake_refused",
         "body_too_large",
+        "batch_too_large",
         "body_too_slow",
         "body_broken",
         "unsupported_type",
@@ -96,6 +110,7 @@ impl Reject {
         "peer_limited",
         "source_limited",
         "journal_full",
+        "queues_full",
         "journal_failed",
         "broker_unavailable",
         "overloaded",
@@ -114,7 +129,10 @@ impl Reject {
             Self::HeadMalformed => "head_malformed",
             Self::HeadTooLarge => "head_too_large",
             Self::Unverified(_) => "unverified",
-            Self::BodyTooLarge(_) => "body_too_large",
+            Self::EvidenceUnavailable(_) => "evidence_unavailable",
+            Self::HandshakeRefused(_) => "handshake_refused",
+            Self::BodyTooLarge(_) | Self::BodyUnpacksTooLarge(_) => "body_too_large",
+            Self::BatchTooLarge(_) => "batch_too_large",
             Self::BodyTooSlow => "body_too_slow",
             Self::BodyBroken => "body_broken",
             Self::UnsupportedType => "unsupported_type",
@@ -125,6 +143,7 @@ impl Reject {
             Self::PeerLimited(_) => "peer_limited",
             Self::SourceLimited(_) => "source_limited",
             Self::JournalFull => "journal_full",
+            Self::QueuesFull => "queues_full",
             Self::JournalFailed => "journal_failed",
             Self::BrokerUnavailable => "broker_unavailable",
             Self::Overloaded => "overloaded",
@@ -140,9 +159,11 @@ impl Reject {
         match self {
             Self::NoSuchPath => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
-            Self::AddressNotAllowed => StatusCode::FORBIDDEN,
+            Self::AddressNotAllowed | Self::HandshakeRefused(_) => StatusCode::FORBIDDEN,
             Self::Unverified(_) => StatusCode::UNAUTHORIZED,
-            Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::BodyTooLarge(_) | Self::BodyUnpacksTooLarge(_) | Self::BatchTooLarge(_) => {
+                StatusCode::PAYLOAD_TOO_LARGE
+            }
             Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::Ambiguous(_)
             | Self::HeadMalformed
@@ -153,7 +174,9 @@ impl Reject {
             Self::UnsupportedType | Self::UnsupportedCoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::SchemaViolated(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::PeerLimited(_) | Self::SourceLimited(_) => StatusCode::TOO_MANY_REQUESTS,
-            Self::JournalFull
+            Self::EvidenceUnavailable(_)
+            | Self::JournalFull
+            | Self::QueuesFull
             | Self::JournalFailed
             | Self::BrokerUnavailable
             | Self::Overloaded
@@ -175,8 +198,13 @@ impl Reject {
     /// A sender's mistake is at most `info`; `error` means that somebody must act.
     pub fn level(&self) -> Level {
         match self {
-            Self::JournalFull | Self::JournalFailed | Self::Defect => Level::ERROR,
-            Self::BrokerUnavailable | Self::Overloaded | Self::TooSlow => Level::WARN,
+            Self::JournalFull | Self::QueuesFull | Self::JournalFailed | Self::Defect => {
+                Level::ERROR
+            }
+            Self::EvidenceUnavailable(_)
+            | Self::BrokerUnavailable
+            | Self::Overloaded
+            | Self::TooSlow => Level::WARN,
             Self::NoSuchPath
             | Self::MethodNotAllowed(_)
             | Self::AddressNotAllowed
@@ -184,7 +212,10 @@ impl Reject {
             | Self::HeadMalformed
             | Self::HeadTooLarge
             | Self::Unverified(_)
+            | Self::HandshakeRefused(_)
             | Self::BodyTooLarge(_)
+            | Self::BatchTooLarge(_)
+            | Self::BodyUnpacksTooLarge(_)
             | Self::BodyTooSlow
             | Self::BodyBroken
             | Self::UnsupportedType
@@ -202,8 +233,12 @@ impl Reject {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::PeerLimited(overrun) | Self::SourceLimited(overrun) => Some(overrun.retry_after),
-            Self::JournalFull | Self::JournalFailed | Self::Defect => Some(Duration::from_secs(30)),
-            Self::BrokerUnavailable | Self::Draining => Some(Duration::from_secs(5)),
+            Self::JournalFull | Self::QueuesFull | Self::JournalFailed | Self::Defect => {
+                Some(Duration::from_secs(30))
+            }
+            Self::EvidenceUnavailable(_) | Self::BrokerUnavailable | Self::Draining => {
+                Some(Duration::from_secs(5))
+            }
             Self::Overloaded | Self::TooSlow => Some(Duration::from_secs(2)),
             Self::NoSuchPath
             | Self::MethodNotAllowed(_)
@@ -212,7 +247,10 @@ impl Reject {
             | Self::HeadMalformed
             | Self::HeadTooLarge
             | Self::Unverified(_)
+            | Self::HandshakeRefused(_)
             | Self::BodyTooLarge(_)
+            | Self::BatchTooLarge(_)
+            | Self::BodyUnpacksTooLarge(_)
             | Self::BodyTooSlow
             | Self::BodyBroken
             | Self::UnsupportedType
@@ -239,7 +277,14 @@ impl Reject {
             Self::HeadMalformed => "this is not the head of an HTTP request".to_owned(),
             Self::HeadTooLarge => "the head of the request is too long".to_owned(),
             Self::Unverified(_) => "the sender could not be verified".to_owned(),
+            Self::HandshakeRefused(_) => "this handshake is not for us".to_owned(),
             Self::BodyTooLarge(max) => format!("the body is longer than {max} bytes"),
+            Self::BatchTooLarge(max) => {
+                format!("the batch has more than {max} events, or they take too much room together")
+            }
+            Self::BodyUnpacksTooLarge(max) => {
+                format!("the body unpacks to more than {max} bytes")
+            }
             Self::BodyTooSlow => "the body did not arrive in time".to_owned(),
             Self::BodyBroken => "the body ended before it was whole".to_owned(),
             Self::UnsupportedType => "this content type is not taken here".to_owned(),
@@ -251,7 +296,9 @@ impl Reject {
             Self::SchemaViolated(_) => "the body does not satisfy the schema".to_owned(),
             Self::PeerLimited(_) => "too many requests from this address".to_owned(),
             Self::SourceLimited(_) => "this source is over its quota".to_owned(),
-            Self::JournalFull
+            Self::EvidenceUnavailable(_)
+            | Self::JournalFull
+            | Self::QueuesFull
             | Self::JournalFailed
             | Self::BrokerUnavailable
             | Self::Overloaded
@@ -265,10 +312,15 @@ impl Reject {
     pub fn detail(&self) -> String {
         match self {
             Self::Unverified(refusal) => refusal.to_string(),
+            Self::EvidenceUnavailable(why) => format!("what the proof needs is missing: {why}"),
+            Self::HandshakeRefused(place) => {
+                format!("a handshake, but {place} is not what the source requires")
+            }
             Self::SchemaViolated(violations) => join(violations.iter().map(Violation::to_string)),
-            Self::JournalFull => {
-                "the journal is full, or too many of this source's events are parked, because their \
-                 queues do not take them: see `hookgate journal status`"
+            Self::JournalFull => "the journal is full: see `hookgate journal status`".to_owned(),
+            Self::QueuesFull => {
+                "too many of this source's events are parked, because their queues do not take \
+                 them: see `hookgate journal list --parked`"
                     .to_owned()
             }
             Self::JournalFailed => {
@@ -289,6 +341,8 @@ impl Reject {
             | Self::HeadMalformed
             | Self::HeadTooLarge
             | Self::BodyTooLarge(_)
+            | Self::BatchTooLarge(_)
+            | Self::BodyUnpacksTooLarge(_)
             | Self::BodyTooSlow
             | Self::BodyBroken
             | Self::UnsupportedType

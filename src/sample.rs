@@ -11,8 +11,16 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::pipeline::arrival::Head;
+use crate::pipeline::decode::Format;
+use crate::pipeline::split::Split;
 use crate::secret::Secret;
 use crate::source::Source;
+
+const FORM: HeaderValue = HeaderValue::from_static("application/x-www-form-urlencoded");
+const XML: HeaderValue = HeaderValue::from_static("text/xml");
+
+/// The form field that JSON is put into where the source names none.
+const FIELD: &str = "payload";
 
 /// A request that is ready to be sent.
 #[derive(Clone, Debug)]
@@ -58,18 +66,18 @@ pub fn make(source: &Source, recipe: &Recipe) -> Result<Sample, String> {
             asked.clone().or(Some(example.event_type.to_owned())),
         ),
     };
+    let methods = &source.methods;
+    let Some(method) = methods.iter().find(|method| **method != Method::GET) else {
+        return Err("it takes its events by GET, in the query, and no example has one".to_owned());
+    };
     let mut head = Head {
-        method: source
-            .methods
-            .iter()
-            .find(|method| !method.is_safe())
-            .cloned()
-            .unwrap_or(Method::POST),
+        method: method.clone(),
         path: source.path.clone(),
         query: None,
         headers: HeaderMap::new(),
         client_ip: std::net::IpAddr::from([127, 0, 0, 1]),
         request_id: Arc::from(""),
+        certificate: None,
     };
     head.headers.insert(
         header::CONTENT_TYPE,
@@ -82,25 +90,70 @@ pub fn make(source: &Source, recipe: &Recipe) -> Result<Sample, String> {
 
     let mut json: Option<Value> = serde_json::from_slice(&payload).ok();
     let mut changed = false;
-    if let Some(place) = source.event_id.first() {
-        let id = fresh_id(place.read(&head, json.as_ref()).as_deref());
-        changed |= place.put(&mut head, json.as_mut(), &id);
+    let split = source.split.as_ref();
+    let mut is_example = false;
+    if let (Some(split), Some(whole)) = (split, &mut json) {
+        let wrapped = split.wrap(whole);
+        is_example = wrapped && recipe.payload.is_none();
+        changed |= wrapped;
     }
-    if let (Some(place), Some(event_type)) = (source.event_type.first(), &event_type)
-        && place.read(&head, json.as_ref()).as_ref() != Some(event_type)
-    {
-        changed |= place.put(&mut head, json.as_mut(), event_type);
+    // Of a batch each event is to be a new one.
+    let events: Vec<Option<&mut Value>> = match (split, &mut json) {
+        (Some(split), Some(whole)) => split.elements_of(whole).into_iter().map(Some).collect(),
+        (_, json) => vec![json.as_mut()],
+    };
+    for mut event in events {
+        if is_example && let Some(event) = event.as_deref_mut() {
+            let first = [source.event_id.first(), source.event_type.first()];
+            first
+                .into_iter()
+                .flatten()
+                .for_each(|place| place.make_room(event));
+        }
+        if let Some(place) = source.event_id.first() {
+            let id = fresh_id(place.read(&head, None, event.as_deref()).as_deref());
+            changed |= place.put(&mut head, event.as_deref_mut(), &id);
+        }
+        if let (Some(place), Some(event_type)) = (source.event_type.first(), &event_type)
+            && place.read(&head, None, event.as_deref()).as_ref() != Some(event_type)
+        {
+            changed |= place.put(&mut head, event, event_type);
+        }
     }
+    let is_json = json.is_some();
     let body = match json {
         Some(json) if changed => Bytes::from(json.to_string()),
         _ => payload,
     };
+    let wrapping = split
+        .and_then(Split::form_field)
+        .filter(|_| recipe.payload.is_none() || is_json);
+    let body = match (wrapping, source.reading.format) {
+        (Some(field), _) => in_form(&mut head, field, &body),
+        (None, Format::Form) if recipe.payload.is_none() => {
+            let field = source.reading.unwrap.as_deref();
+            in_form(&mut head, field.unwrap_or(FIELD), &body)
+        }
+        (None, Format::Form) => {
+            head.headers.insert(header::CONTENT_TYPE, FORM);
+            body
+        }
+        (None, Format::Xml) => {
+            head.headers.insert(header::CONTENT_TYPE, XML);
+            if recipe.payload.is_none() {
+                xml_of_json(&body)
+            } else {
+                body
+            }
+        }
+        _ => body,
+    };
     let signing_key = recipe.signing_key.as_ref();
-    source
-        .verifier
-        .sign(&mut head, &body, recipe.at, signing_key)?;
+    let verifier = source.verifier();
+    let mut body = verifier.seal(&mut head, body, recipe.at, signing_key)?;
     if recipe.spoiled {
-        source.verifier.spoil(&mut head)?;
+        verifier.spoil(&mut head)?;
+        body = verifier.spoil_body(&head, body)?;
     }
     let target = match &head.query {
         Some(query) => format!("{}?{query}", head.path),
@@ -112,6 +165,39 @@ pub fn make(source: &Source, recipe: &Recipe) -> Result<Sample, String> {
         headers: head.headers,
         body,
     })
+}
+
+/// A form with one field, which holds JSON.
+fn in_form(head: &mut Head, field: &str, json: &[u8]) -> Bytes {
+    head.headers.insert(header::CONTENT_TYPE, FORM);
+    let mut body = form_urlencoded::Serializer::new(String::new());
+    body.append_pair(field, &String::from_utf8_lossy(json));
+    Bytes::from(body.finish())
+}
+
+/// The XML that reads as this JSON, of which every member is an element.
+fn xml_of_json(json: &[u8]) -> Bytes {
+    fn write(name: &str, value: &Value, xml: &mut String) {
+        if let Value::Array(items) = value {
+            items.iter().for_each(|item| write(name, item, xml));
+            return;
+        }
+        xml.push_str(&format!("<{name}>"));
+        match value {
+            Value::Object(members) => members
+                .iter()
+                .for_each(|(name, value)| write(name, value, xml)),
+            Value::String(text) => xml.push_str(&quick_xml::escape::escape(text.as_str())),
+            other => xml.push_str(&other.to_string()),
+        }
+        xml.push_str(&format!("</{name}>"));
+    }
+    let json: Value = serde_json::from_slice(json).unwrap_or_default();
+    let mut xml = String::new();
+    for (name, value) in json.as_object().into_iter().flatten() {
+        write(name, value, &mut xml);
+    }
+    Bytes::from(xml)
 }
 
 /// An id like the one in the example, as providers' schemas want it: the same prefix (`evt_`, `Ev`),
@@ -184,6 +270,12 @@ const EXAMPLES: &[Example] = &[
         "app_mention",
         "slack/valid/app_mention--in_channel.json"
     ),
+    // What its XML reads as.
+    Example {
+        provider: "wechat-plain",
+        event_type: "text",
+        body: r#"{"xml":{"ToUserName":"gh_a1b2c3d4e5f6","FromUserName":"oA1bC2dE3fG4","CreateTime":"1760000000","MsgType":"text","Content":"Hello & welcome","MsgId":"1234567890123456"}}"#,
+    },
     example!(
         "",
         "order.created",

@@ -1,18 +1,21 @@
 //! One configured sender with everything that a request needs. Made by `config`; cannot be wrong.
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, Method};
-use ipnet::IpNet;
 
 use crate::pipeline::arrival::BodyBounds;
-use crate::pipeline::decode::{DuplicateKeys, Format};
+use crate::pipeline::decode::Reading;
 use crate::pipeline::expr::Expr;
 use crate::pipeline::handshake::Handshake;
+use crate::pipeline::handshake::enrolment::Enrolment;
 use crate::pipeline::limit::{PeerLimit, SourceLimit};
+use crate::pipeline::networks::Networks;
 use crate::pipeline::routing::RoutingKey;
 use crate::pipeline::schema::SchemaSet;
+use crate::pipeline::split::Split;
 use crate::pipeline::verify::Verifier;
 
 /// A configured sender.
@@ -24,26 +27,33 @@ pub struct Source {
     pub provider: Option<String>,
     /// The URL's path, byte for byte.
     pub path: String,
-    /// Methods it takes.
+    /// Methods that events come with; handshakes have their own.
     pub methods: Vec<Method>,
     /// Networks that may send; empty means anyone.
-    pub allow_ips: Vec<IpNet>,
+    pub allow_ips: Networks,
     /// Per client address, before verification.
     pub peer_limit: Option<PeerLimit>,
     /// Longest body and how long it may take.
     pub body: BodyBounds,
     /// Requests that are answered by rule.
     pub handshakes: Vec<Handshake>,
-    /// How the sender proves itself.
+    /// How the sender proves itself. Without a key where the secret is enrolled: see
+    /// [`Source::verifier`].
     pub verifier: Verifier,
+    /// Labels of its secrets, in the order of the configuration.
+    pub secret_labels: Vec<Arc<str>>,
+    /// Where the secret comes in a handshake.
+    pub enrolment: Option<Arc<Enrolment>>,
     /// `false`: a failed proof is counted and marked, but let through.
     pub enforce: bool,
+    /// Whether handshakes are finished by calling what they name.
+    pub confirms: bool,
     /// On verified traffic.
     pub limit: Option<SourceLimit>,
-    /// What bodies it takes.
-    pub format: Format,
-    /// What becomes of JSON in which a key is there twice.
-    pub duplicate_keys: DuplicateKeys,
+    /// How its bodies are read.
+    pub reading: Reading,
+    /// Where the events of a batch stand, if a request can bring several.
+    pub split: Option<Split>,
     /// Where the provider's event id stands; the first that is there.
     pub event_id: Vec<Expr>,
     /// Where the event's type stands; the first that is there.
@@ -62,6 +72,39 @@ pub struct Source {
     pub forward_headers: Vec<(HeaderName, String)>,
     /// What an accepted event is answered.
     pub reply: Reply,
+    /// Whether who is turned away gets a problem document, or a status and nothing else.
+    pub problems: bool,
+}
+
+/// A verifier, for as long as somebody looks at it.
+#[derive(Debug)]
+pub enum Current<'a> {
+    /// The configured one.
+    Configured(&'a Verifier),
+    /// The one of an enrolled secret, which another may replace at any time.
+    Enrolled(Arc<Verifier>),
+}
+
+impl Deref for Current<'_> {
+    type Target = Verifier;
+
+    fn deref(&self) -> &Verifier {
+        match self {
+            Self::Configured(verifier) => verifier,
+            Self::Enrolled(verifier) => verifier,
+        }
+    }
+}
+
+impl Source {
+    /// What proves the sender now.
+    pub fn verifier(&self) -> Current<'_> {
+        let enrolled = self.enrolment.as_ref();
+        match enrolled.and_then(|enrolment| enrolment.verifier()) {
+            Some(verifier) => Current::Enrolled(verifier),
+            None => Current::Configured(&self.verifier),
+        }
+    }
 }
 
 /// What becomes of an authentic event that violates its schema.

@@ -35,6 +35,15 @@ pub struct Seen {
     pub event_id: Option<String>,
     /// The event's type.
     pub event_type: Option<String>,
+    /// The batch's name, where the request was one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub batch: Option<String>,
+    /// How many of its events are new.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub events: Option<usize>,
+    /// How many of its events had come before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub copies: Option<usize>,
     /// Label of the secret that matched.
     pub key: Option<Arc<str>>,
     /// Who sent it, after trusted proxies.

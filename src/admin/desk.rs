@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::stream;
@@ -17,8 +18,11 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::AdminState;
+use crate::admin::enroll::{ENROLL_PATH, enrolment};
 use crate::admin::health::{checks, is_ready, verbose};
+use crate::clock::Now;
 use crate::journal::Position;
+use crate::metrics::SecretUse;
 use crate::publisher::{Health as BrokerHealth, ReplayError, Shelf};
 use crate::secret::Secret;
 use crate::source::{Ack, Source};
@@ -27,7 +31,7 @@ use crate::watch::{Listener, Seen};
 /// The version of the Prometheus text format.
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 const TEXT: &str = "text/plain; charset=utf-8";
-const JSON: &str = "application/json";
+pub(super) const JSON: &str = "application/json";
 const LINES: &str = "application/x-ndjson";
 const PROBLEM: &str = "application/problem+json";
 
@@ -66,6 +70,11 @@ impl Desk {
             let (method, headers) = (request.method().clone(), request.headers().clone());
             let query = request.uri().query().map(str::to_owned);
             return self.replay(&method, &headers, query.as_deref()).await;
+        }
+        if path == ENROLL_PATH {
+            let (method, headers) = (request.method().clone(), request.headers().clone());
+            let query = request.uri().query().map(str::to_owned);
+            return self.enroll(&method, &headers, query.as_deref()).await;
         }
         let known = public
             || matches!(
@@ -166,11 +175,11 @@ impl Desk {
     }
 
     fn status(&self) -> Value {
-        let journal = (self.state.journal)();
+        let (journal, now) = ((self.state.journal)(), Now::read());
         json!({
             "version": env!("CARGO_PKG_VERSION"),
             "draining": self.state.draining.is_cancelled(),
-            "sources": self.state.sources.iter().map(|source| of_source(source)).collect::<Vec<_>>(),
+            "sources": self.sources_shown(now),
             "journal": {
                 "first": journal.first.0,
                 "cursor": journal.cursor.0,
@@ -180,9 +189,19 @@ impl Desk {
                 "segments": journal.segments,
                 "full": journal.full,
                 "failed": journal.failed.as_deref(),
+                "parked": (self.state.parked)(),
+                "set_aside": self.state.replay.set_aside(),
             },
             "broker": self.broker(),
         })
+    }
+
+    fn sources_shown(&self, now: Now) -> Vec<Value> {
+        let metrics = &self.state.metrics;
+        let sources = self.state.sources.iter();
+        sources
+            .map(|source| of_source(source, metrics.secret_uses(&source.name), now))
+            .collect()
     }
 
     fn broker(&self) -> Option<BrokerHealth> {
@@ -190,16 +209,14 @@ impl Desk {
         Some(broker.borrow().clone())
     }
 
+    pub(super) fn sources(&self) -> &[Arc<Source>] {
+        &self.state.sources
+    }
+
     /// Takes one event up again: `position`, and `set_aside` for one that was.
     async fn replay(&self, method: &Method, headers: &HeaderMap, query: Option<&str>) -> Answer {
-        if method != Method::POST {
-            let allow = (ALLOW, "POST");
-            let detail = "this path takes POST";
-            return problem(StatusCode::METHOD_NOT_ALLOWED, detail, Some(allow));
-        }
-        if !headers.contains_key(CONSENT) {
-            let detail = "the header Hookgate-Admin: 1 is needed";
-            return problem(StatusCode::FORBIDDEN, detail, None);
+        if let Err(refusal) = changes(method, headers, "POST") {
+            return *refusal;
         }
         let position = parameter(query, "position").and_then(|text| text.parse().ok());
         let Some(position) = position.map(Position) else {
@@ -302,7 +319,15 @@ fn version() -> Value {
     json!({ "name": env!("CARGO_PKG_NAME"), "version": env!("CARGO_PKG_VERSION") })
 }
 
-fn of_source(source: &Source) -> Value {
+/// `uses`: how much its secrets are used since the process began.
+fn of_source(source: &Source, uses: Vec<SecretUse>, now: Now) -> Value {
+    let secrets = uses.into_iter().map(|secret| {
+        json!({
+            "label": secret.label,
+            "uses": secret.uses,
+            "last_used": secret.last_used.map(|at| at.to_string()),
+        })
+    });
     json!({
         "name": &*source.name,
         "provider": source.provider,
@@ -310,22 +335,44 @@ fn of_source(source: &Source) -> Value {
         "methods": source.methods.iter().map(Method::as_str).collect::<Vec<_>>(),
         "enforce": source.enforce,
         "schema": source.schemas.is_some(),
+        "enrolment": enrolment(source, now),
         "dedupe_seconds": source.dedupe.map(|window| window.as_secs()),
         "ack": match source.ack {
             Ack::Journal => "journal",
             Ack::Broker => "broker",
         },
+        "secrets": secrets.collect::<Vec<_>>(),
     })
 }
 
+/// Whether a request may change something: it is a POST, and has the header that no page in a
+/// browser can add.
+pub(super) fn changes(
+    method: &Method,
+    headers: &HeaderMap,
+    allowed: &'static str,
+) -> Result<(), Box<Answer>> {
+    if method != Method::POST {
+        let detail = format!("this path takes {allowed}");
+        let allow = Some((ALLOW, allowed));
+        let refusal = problem(StatusCode::METHOD_NOT_ALLOWED, &detail, allow);
+        return Err(Box::new(refusal));
+    }
+    if !headers.contains_key(CONSENT) {
+        let detail = "the header Hookgate-Admin: 1 is needed";
+        return Err(Box::new(problem(StatusCode::FORBIDDEN, detail, None)));
+    }
+    Ok(())
+}
+
 /// A parameter's value, percent-decoded; empty when only its name is there.
-fn parameter(query: Option<&str>, name: &str) -> Option<String> {
+pub(super) fn parameter(query: Option<&str>, name: &str) -> Option<String> {
     form_urlencoded::parse(query?.as_bytes())
         .find(|(key, _)| key == name)
         .map(|(_, value)| value.into_owned())
 }
 
-fn problem(
+pub(super) fn problem(
     status: StatusCode,
     detail: &str,
     field: Option<(http::HeaderName, &'static str)>,
@@ -344,7 +391,7 @@ fn problem(
     response
 }
 
-fn whole(status: StatusCode, content_type: &'static str, body: String) -> Answer {
+pub(super) fn whole(status: StatusCode, content_type: &'static str, body: String) -> Answer {
     answer(
         status,
         content_type,

@@ -54,7 +54,7 @@ impl<'a> Recall<'a> {
             return;
         };
         if let Some(left) = window.checked_sub(self.age(delivery.received_at)) {
-            let issuer = dedupe::issuer(source, delivery.coverage);
+            let issuer = dedupe::issuer_of(source, delivery.coverage, delivery.origin.as_ref());
             self.dedupe
                 .recall(&issuer, event_id, delivery.id, self.now.mono + left);
         }

@@ -6,6 +6,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use jiff::Timestamp;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -31,8 +32,8 @@ pub struct Stores {
 }
 
 impl Stores {
-    /// Opens them; makes what is not there. `see` is shown each record of the journal, with the
-    /// moment at which it was appended. `stop` ends the opening.
+    /// Opens them; makes what is not there. `see` is shown each event of the journal, and each that
+    /// is parked, with the moment at which it was accepted. `stop` ends the opening.
     ///
     /// # Errors
     ///
@@ -50,14 +51,15 @@ impl Stores {
                 ControlFlow::Continue(())
             }
         };
+        let mut shown = |at: Timestamp, event: &[u8]| {
+            see(at, event);
+            go_on()
+        };
         Ok(Self {
-            journal: Journal::open_before(options(journal, metrics), &mut |at, record| {
-                see(at, record);
-                go_on()
-            })?,
+            journal: Journal::open_before(options(journal, metrics), &mut shown)?,
             sidings: Sidings {
                 set_aside: Journal::open_before(set_aside_options(journal), &mut |_, _| go_on())?,
-                parked: Parked::open(parked_options(journal), &mut || go_on())?,
+                parked: Parked::open(parked_options(journal), &mut shown)?,
             },
         })
     }
@@ -100,10 +102,9 @@ impl Stores {
     /// The disk did not answer by `deadline`, or failed at any time.
     pub(super) async fn close_by(&self, deadline: Instant) -> Result<(), Ended> {
         let all = self.all();
-        let mut hangs = false;
-        for journal in &all {
-            hangs |= journal.close_by(deadline).await.is_err();
-        }
+        // Each has until the deadline, however many there are.
+        let closed = join_all(all.iter().map(|journal| journal.close_by(deadline))).await;
+        let hangs = closed.iter().any(Result::is_err);
         // A disk that hangs decides how to end.
         if hangs {
             return Err(Ended::DiskHangs);

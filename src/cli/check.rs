@@ -74,6 +74,10 @@ impl Report<'_> {
         if !self.summaries.is_empty() {
             writeln!(out, "{}", table(self.summaries))?;
         }
+        for summary in self.summaries.iter().filter(|it| !it.calls.is_empty()) {
+            let (name, hosts) = (&summary.name, summary.calls.join(", "));
+            writeln!(out, "{name} may call {hosts}")?;
+        }
         for summary in self.summaries.iter().filter(|summary| summary.is_insecure) {
             writeln!(
                 out,
@@ -132,6 +136,7 @@ fn source(summary: &Summary) -> Value {
         "secrets": summary.secrets,
         "schema": summary.schema,
         "ack": summary.ack,
+        "calls": summary.calls,
     })
 }
 

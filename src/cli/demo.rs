@@ -234,8 +234,8 @@ fn acts(config: &Config) -> Result<Vec<Act>, Failure> {
         },
     )?;
     let cut = {
-        let whole = usual("shopify", None)?.body;
-        with_body("shopify", whole.get(..whole.len() / 2).unwrap_or_default())?
+        let whole = usual("stripe", None)?.body;
+        with_body("stripe", whole.get(..whole.len() / 2).unwrap_or_default())?
     };
     let wrong_shape = {
         let whole = String::from_utf8_lossy(&usual("orders", None)?.body).into_owned();
@@ -298,7 +298,7 @@ fn acts(config: &Config) -> Result<Vec<Act>, Failure> {
             stale,
             Expected::Refused(401),
         ),
-        act("body cut in half", "shopify", cut, Expected::Refused(400)),
+        act("body cut in half", "stripe", cut, Expected::Refused(400)),
         act(
             "violates the schema",
             "orders",

@@ -3,13 +3,18 @@
 use std::fs;
 use std::io::{Read as _, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Args;
 use jiff::Timestamp;
 
-use super::{ConfigArg, Done, Exit, Failure, find_source, load, talk};
+use super::output::{lines, table};
+use super::{ConfigArg, Done, Exit, Failure, find_source, load, recall_enrolled, talk};
 use crate::clock::Now;
-use crate::explain::{Explanation, Verdict, explain};
+use crate::explain::{Element, Explanation, Folder, Verdict, explain_among};
+use crate::pipeline::certificate::ClientCertificate;
+use crate::pipeline::evidence::{Fetching, Nowhere};
+use crate::telemetry;
 
 /// Longest request file that is read: the longest body a source can take, and a head.
 const FILE_BYTES_MAX: u64 = 64 << 20;
@@ -25,6 +30,13 @@ pub(super) struct ExplainArgs {
     /// The time at which to judge timestamps, in seconds since 1970; now when not said
     #[arg(long, value_name = "UNIX_TIME", allow_negative_numbers = true)]
     at: Option<i64>,
+    /// A folder with what the gateway would fetch: certificates, keys, under the last part of the
+    /// path that they have
+    #[arg(long, value_name = "DIR")]
+    evidence: Option<PathBuf>,
+    /// The certificate in PEM that the client has shown, for a source that asks for one
+    #[arg(long, value_name = "FILE")]
+    client_certificate: Option<PathBuf>,
     /// One JSON object per file
     #[arg(long)]
     json: bool,
@@ -34,6 +46,7 @@ pub(super) struct ExplainArgs {
 
 pub(super) fn run(args: &ExplainArgs, out: &mut dyn Write) -> Done {
     let config = load(&args.config.config)?;
+    recall_enrolled(&config);
     let source = find_source(&config, &args.source)?;
     let now = match args.at {
         None => Now::read(),
@@ -44,6 +57,10 @@ pub(super) fn run(args: &ExplainArgs, out: &mut dyn Write) -> Done {
             )
         })?),
     };
+    let folder = args.evidence.clone().map(Folder);
+    let at_hand: &dyn Fetching = folder.as_ref().map_or(&Nowhere, |folder| folder);
+    let certificate = args.client_certificate.as_deref().map(certificate);
+    let certificate = certificate.transpose()?;
     let mut exit = Exit::Success;
     for file in &args.files {
         let name = file.display().to_string();
@@ -53,7 +70,10 @@ pub(super) fn run(args: &ExplainArgs, out: &mut dyn Write) -> Done {
         }
         let is_read = read.is_ok();
         let explanation = match read {
-            Ok(request) => explain(source, &request, now),
+            Ok(request) => {
+                let all = config.sources.iter().map(AsRef::as_ref);
+                explain_among(source, all, &request, certificate.clone(), at_hand, now)
+            }
             Err(why) => Explanation::unread(why),
         };
         if explanation.verdict == Verdict::Reject {
@@ -67,15 +87,45 @@ pub(super) fn run(args: &ExplainArgs, out: &mut dyn Write) -> Done {
                 status,
                 reason,
                 detail,
+                events,
             } = &explanation;
             writeln!(
                 out,
                 "{name}: {} ({status} {reason}): {detail}",
                 verdict.label()
             )?;
+            if !events.is_empty() {
+                write!(out, "{}", elements(events))?;
+            }
         }
     }
     Ok(exit)
+}
+
+fn certificate(file: &Path) -> Result<Arc<ClientCertificate>, Failure> {
+    let fail = |what: String| {
+        let what = format!("--client-certificate {}: {what}", file.display());
+        Failure::new(Exit::Usage, what)
+    };
+    let text = read(file).map_err(fail)?;
+    let certificate = ClientCertificate::of_pem(&text).map(Arc::new);
+    certificate.ok_or_else(|| fail("there is no certificate in PEM in it".to_owned()))
+}
+
+/// The events of a batch, a line each.
+fn elements(events: &[Element]) -> String {
+    let mut rows = table(&["#", "verdict", "bytes", "routing key", "event id", "detail"]);
+    for event in events {
+        rows.add_row([
+            event.index.to_string(),
+            event.reason.to_owned(),
+            event.bytes.to_string(),
+            event.routing_key.clone(),
+            telemetry::harmless(event.event_id.as_deref().unwrap_or("-")),
+            telemetry::harmless(event.detail.as_deref().unwrap_or("-")),
+        ]);
+    }
+    lines(&rows)
 }
 
 /// The bytes of a file, or why it has none to judge. `-` is standard input.

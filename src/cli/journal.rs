@@ -11,7 +11,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::output::{lines, table};
-use super::{ConfigArg, Done, Exit, Failure, load};
+use super::{ConfigArg, Done, Exit, Failure, load_storage};
 use crate::delivery::{DecodeError, Delivery, Lane};
 use crate::journal::{Contents, Health, Position, Record, Records};
 use crate::publisher::{Parked, SetAside, decode_mark, lots_in, parked_folder, set_aside_folder};
@@ -51,7 +51,7 @@ struct Common {
 struct ListArgs {
     #[command(flatten)]
     common: Common,
-    /// Only events that the broker has not confirmed
+    /// Only events that the broker has not confirmed, the parked ones first
     #[arg(long)]
     waiting: bool,
     #[command(flatten)]
@@ -119,8 +119,9 @@ fn status(common: &Common, out: &mut dyn Write) -> Done {
         .map(|segment| segment.records)
         .sum();
     let cursor = contents.cursor.unwrap_or(contents.first);
-    let waiting = contents.waiting;
     let (parked, set_aside) = (count(parked(&directory)?)?, count(set_aside(&directory)?)?);
+    // The parked ones wait, too: `hookgate_journal_waiting` counts both.
+    let waiting = contents.waiting + parked;
     if common.json {
         let object = json!({
             "path": directory, "events": events, "waiting": waiting, "first": contents.first.0,
@@ -135,7 +136,10 @@ fn status(common: &Common, out: &mut dyn Write) -> Done {
         rows.add_row(["events".to_owned(), events.to_string()]);
         rows.add_row([
             "waiting".to_owned(),
-            format!("{waiting} (from position {})", cursor.0),
+            format!(
+                "{waiting} (from position {}, and the parked ones)",
+                cursor.0
+            ),
         ]);
         rows.add_row(["parked".to_owned(), parked.to_string()]);
         rows.add_row(["set aside".to_owned(), set_aside.to_string()]);
@@ -236,7 +240,8 @@ fn show(args: &ShowArgs, out: &mut dyn Write) -> Done {
         return Ok(Exit::Success);
     }
     let mut rows = table(&["event", ""]);
-    for (name, value) in object.as_object().into_iter().flatten() {
+    let said = object.as_object().into_iter().flatten();
+    for (name, value) in said.filter(|(_, value)| !value.is_null()) {
         let text = value
             .as_str()
             .map_or_else(|| escaped(&value.to_string()), harmless);
@@ -330,7 +335,7 @@ fn places(journal: &Path) -> Result<Vec<(PathBuf, IsEvent)>, Failure> {
 fn directory(common: &Common) -> Result<PathBuf, Failure> {
     let directory = match &common.path {
         Some(path) => path.clone(),
-        None => load(&common.config.config)?.journal.path,
+        None => load_storage(&common.config.config)?.journal.path,
     };
     match directory.try_exists() {
         Ok(true) => Ok(directory),
@@ -415,7 +420,10 @@ impl PlaceArgs {
         let from = if waiting { cursor } else { contents.first };
         let directory = directory.to_owned();
         let records = records(&directory, from)?;
-        Ok(Box::new(records.map(move |record| {
+        let parked = waiting.then(|| parked(&directory)).transpose()?;
+        let parked = parked.into_iter().flatten();
+        let parked = parked.map(|listed| Ok((listed?, "parked")));
+        Ok(Box::new(parked.chain(records.map(move |record| {
             let record = record.map_err(|error| unreadable(&directory, &error))?;
             let delivery = Delivery::decode(&record.payload);
             let is_in = |ids: &HashSet<Uuid>| {
@@ -434,7 +442,7 @@ impl PlaceArgs {
                 reason: None,
             };
             Ok((listed, state))
-        })))
+        }))))
     }
 }
 
@@ -537,6 +545,9 @@ fn object(
         "verified": delivery.coverage.label(),
         "key": delivery.key.as_deref(),
         "schema": delivery.schema.as_deref(),
+        "batch": delivery.batch.as_ref().map(|batch| json!({
+            "name": &*batch.name, "index": batch.index, "size": batch.size,
+        })),
         "quarantine": match &delivery.lane {
             Lane::Main => None,
             Lane::Quarantine(reason) => Some(reason),

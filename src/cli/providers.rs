@@ -1,66 +1,122 @@
-//! `hookgate providers [NAME]`.
+//! `hookgate providers [NAME]`: what there is, and what an operator does at each.
+
+mod facts;
+mod page;
 
 use std::io::Write;
 
 use clap::Args;
 use serde_json::json;
 
+use self::facts::NOT_KNOWN;
+#[cfg(test)]
+pub(super) use self::facts::STAND_INS;
+pub(super) use self::facts::{PUBLIC_KEY, Provider};
 use super::output::{lines, table};
-use super::{Done, Exit, Failure};
-use crate::config::parse_provider;
-use crate::config::raw::{RawAbout, RawSource, RawVerify};
+use super::{Done, Exit};
 use crate::providers;
 
 #[derive(Debug, Args)]
 pub(super) struct ProvidersArgs {
-    /// Show this one, with a configuration to start from
+    /// Show this one, with what to do at the provider and a configuration to start from
     name: Option<String>,
     /// One JSON object per provider
     #[arg(long)]
     json: bool,
+    /// All of them as a page in Markdown: `deploy/providers.md`
+    #[arg(long, conflicts_with_all = ["name", "json"])]
+    markdown: bool,
 }
 
 pub(super) fn run(args: &ProvidersArgs, out: &mut dyn Write) -> Done {
     match &args.name {
-        Some(name) => show(name, args.json, out),
-        None => list(args.json, out),
+        Some(name) if args.json => writeln!(out, "{}", object(&Provider::find(name)?))?,
+        Some(name) => show(&Provider::find(name)?, out)?,
+        None => list(args, out)?,
     }
+    Ok(Exit::Success)
 }
 
-fn list(json: bool, out: &mut dyn Write) -> Done {
+fn list(args: &ProvidersArgs, out: &mut dyn Write) -> Result<(), super::Failure> {
+    let all: Result<Vec<Provider>, _> = providers::names()
+        .iter()
+        .map(|name| Provider::find(name))
+        .collect();
+    let all = all?;
+    if args.markdown {
+        write!(out, "{}", page::markdown(&all))?;
+        return Ok(());
+    }
     let mut rows = table(&["provider", "who", "proof", "docs"]);
-    for name in &providers::names() {
-        let preset = find(name)?;
-        if json {
-            writeln!(out, "{}", object(name, &preset))?;
+    for provider in &all {
+        if args.json {
+            writeln!(out, "{}", object(provider))?;
         } else {
-            rows.add_row([name, &preset.about.title, &preset.proof, &preset.about.docs]);
+            let about = provider.about();
+            rows.add_row([&provider.name, &about.title, &provider.proof(), &about.docs]);
         }
     }
-    if !json {
+    if !args.json {
         write!(out, "{}", lines(&rows))?;
     }
-    Ok(Exit::Success)
+    Ok(())
 }
 
-fn show(name: &str, json: bool, out: &mut dyn Write) -> Done {
-    let preset = find(name)?;
-    if json {
-        writeln!(out, "{}", object(name, &preset))?;
-        return Ok(Exit::Success);
-    }
-    writeln!(out, "{}\n{}\n", preset.about.title, preset.about.docs)?;
-    for (number, step) in (1..).zip(&preset.about.setup) {
+fn show(provider: &Provider, out: &mut dyn Write) -> std::io::Result<()> {
+    let (name, about) = (&provider.name, provider.about());
+    writeln!(out, "{}\n{}\n\nwhat to do there\n", about.title, about.docs)?;
+    let url = format!("The URL to paste is `server.public_url` with the source's path, /{name}.");
+    for (number, step) in (1..).zip([&url].into_iter().chain(&about.setup)) {
         writeln!(out, "{number}. {step}")?;
     }
-    let variable = name.to_uppercase().replace('-', "_");
+    let claim = |key| provider.claim(key).unwrap_or_else(|| NOT_KNOWN.to_owned());
+    let handshakes = match provider.handshakes() {
+        none if none.is_empty() => "none".to_owned(),
+        some => format!("{}: answered by itself", some.join("; ")),
+    };
+    let published = match provider.event_type() {
+        [] => format!("under {name}; the preset knows of no types"),
+        places => format!(
+            "under {name}.TYPE, with the type from {}",
+            places.join(", else ")
+        ),
+    };
+    writeln!(out, "\nwhat to expect\n")?;
+    for (what, words) in [
+        (
+            "proof",
+            format!("{}, covers: {}", provider.proof(), provider.covers()),
+        ),
+        ("handshake", handshakes),
+        ("body", provider.takes()),
+        ("published", published),
+        ("answer", provider.answer()),
+        ("unfit", unfit(provider).to_owned()),
+        ("deadline", claim("deadline")),
+        ("retries", claim("retries")),
+        ("redelivery", claim("redelivery")),
+        ("rotation", provider.rotation()),
+        ("evidence", provider.evidence()),
+    ] {
+        writeln!(out, "{what:<11}{words}")?;
+    }
     writeln!(
         out,
-        "\nin gateway.toml:\n\n[sources.{name}]\nprovider = \"{name}\"\nsecrets = [{{ env = \"{variable}_SECRET\" }}]\n\n\
-         what the preset says, in the same words a source of your own would use:\n\n{}",
-        grammar(providers::text(name).unwrap_or_default())
-    )?;
-    Ok(Exit::Success)
+        "\nin gateway.toml\n\n{}\n\
+         what the preset says, in the same words a source of your own would use\n\n{}",
+        provider.block(),
+        grammar(provider.text)
+    )
+}
+
+fn unfit(provider: &Provider) -> &'static str {
+    match provider.unfit() {
+        "quarantine" => {
+            "what is genuine and does not fit is kept in the quarantine, because the provider \
+             would not send it again, or stop"
+        }
+        _ => "what is genuine and does not fit is refused, with 400, 415 or 422",
+    }
 }
 
 /// A preset without `[about]`, which no source has.
@@ -78,47 +134,30 @@ fn grammar(text: &str) -> String {
     lines.join("\n")
 }
 
-fn object(name: &str, preset: &Preset) -> serde_json::Value {
+fn object(provider: &Provider) -> serde_json::Value {
+    let about = provider.about();
+    let evidence: Vec<&str> = about.evidence.iter().map(|it| it.label()).collect();
     json!({
-        "provider": name,
-        "title": preset.about.title,
-        "docs": preset.about.docs,
-        "proof": preset.proof,
-        "setup": preset.about.setup,
+        "provider": provider.name,
+        "title": about.title,
+        "docs": about.docs,
+        "proof": provider.proof(),
+        "coverage": provider.coverage().map(|coverage| coverage.label()),
+        "setup": about.setup,
+        "handshakes": provider.handshakes(),
+        "body": provider.takes(),
+        "answer": provider.answer(),
+        "unfit": provider.unfit(),
+        "deadline": about.deadline,
+        "retries": about.retries,
+        "redelivery": about.redelivery,
+        "rotation": provider.rotation(),
+        "unverified": about.unverified,
+        "evidence": evidence,
+        "variable": provider.variable(),
+        "source": provider.block(),
     })
 }
 
-/// What is shown of a built-in provider.
-struct Preset {
-    about: RawAbout,
-    /// The algorithm, or several.
-    proof: String,
-}
-
-fn find(name: &str) -> Result<Preset, Failure> {
-    let unknown = || {
-        let message = format!("there is no provider {name:?}; `hookgate providers` lists them");
-        Failure::new(Exit::Usage, message)
-    };
-    let text = providers::text(name).ok_or_else(unknown)?;
-    // A test keeps the built-in files without mistakes.
-    let raw = parse_provider(text).unwrap_or_default();
-    let proof = proof(&raw);
-    Ok(Preset {
-        about: raw.about.unwrap_or_default(),
-        proof,
-    })
-}
-
-fn proof(raw: &RawSource) -> String {
-    match &raw.verify {
-        Some(RawVerify::Schemes(schemes)) => {
-            let algorithms: Vec<&str> = schemes
-                .iter()
-                .filter_map(|scheme| scheme.algorithm.as_deref())
-                .collect();
-            algorithms.join(" and ")
-        }
-        Some(RawVerify::InsecureNone) | None => "none".to_owned(),
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,7 @@
 
 use std::collections::HashSet;
 use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,12 +21,12 @@ use uuid::Uuid;
 
 use super::journal::{contents, ids, parked, set_aside, unreadable};
 use super::output::{lines, table};
-use super::{ConfigArg, Done, Exit, Failure, block_on, load, talk};
+use super::{ConfigArg, Done, Exit, Failure, block_on, load_storage, talk};
 use crate::admin::{CONSENT, REPLAY_PATH};
 use crate::app::Stores;
 use crate::client::{Client, Trust};
 use crate::clock::Now;
-use crate::config::Config;
+use crate::config::Storage;
 use crate::delivery::Delivery;
 use crate::journal::{OpenError, Position, Records};
 use crate::metrics::Metrics;
@@ -54,6 +55,9 @@ pub(super) struct ReplayArgs {
     rate: Option<u32>,
     #[command(flatten)]
     config: ConfigArg,
+    /// The journal's directory; the configuration's when not said
+    #[arg(long, value_name = "DIRECTORY")]
+    path: Option<PathBuf>,
     /// One JSON object per event
     #[arg(long)]
     json: bool,
@@ -106,21 +110,44 @@ pub(super) fn run(args: &ReplayArgs, out: &mut dyn Write) -> Done {
         let message = "say which events: --set-aside, --source, --id or --since";
         return Err(Failure::new(Exit::Usage, message));
     }
-    let config = load(&args.config.config)?;
-    let chosen = choose(&config, args)?;
+    let mut storage = load_storage(&args.config.config)?;
+    if let Some(path) = &args.path {
+        storage.journal.path.clone_from(path);
+    }
+    let chosen = choose(&storage.journal.path, args)?;
     if chosen.is_empty() {
-        return Err(Failure::new(Exit::Failure, "there is no such event"));
+        return Err(Failure::new(
+            Exit::Failure,
+            none(&storage.journal.path, args),
+        ));
     }
     if args.dry_run {
         show(&chosen, args.json, out)?;
         talk(&format!("{} would be published again", chosen.len()));
         return Ok(Exit::Success);
     }
-    block_on(replay(config, &chosen, args, out))
+    block_on(replay(storage, &chosen, args, out))
+}
+
+/// Why there is nothing to do, with a way on where a name may be wrong.
+fn none(directory: &Path, args: &ReplayArgs) -> String {
+    let shelf = if args.set_aside {
+        "set aside in"
+    } else {
+        "published and still kept in"
+    };
+    let place = format!("{shelf} {}", directory.display());
+    match &args.source {
+        None => format!("there is no such event: nothing of the kind was {place}"),
+        Some(source) => format!(
+            "there is no such event: nothing of a source {source:?} was {place}; \
+             `hookgate journal list` shows what there is, and of which sources"
+        ),
+    }
 }
 
 /// Those that the arguments name, oldest first.
-fn choose(config: &Config, args: &ReplayArgs) -> Result<Vec<Chosen>, Failure> {
+fn choose(directory: &Path, args: &ReplayArgs) -> Result<Vec<Chosen>, Failure> {
     let since = match args.since {
         None => None,
         Some(Since::At(at)) => Some(at),
@@ -136,7 +163,7 @@ fn choose(config: &Config, args: &ReplayArgs) -> Result<Vec<Chosen>, Failure> {
     };
     let mut chosen = Vec::new();
     if args.set_aside {
-        for one in set_aside(&config.journal.path)? {
+        for one in set_aside(directory)? {
             let one = one?;
             if let Ok(delivery) = one.delivery
                 && wanted(&delivery)
@@ -146,7 +173,6 @@ fn choose(config: &Config, args: &ReplayArgs) -> Result<Vec<Chosen>, Failure> {
         }
         return Ok(chosen);
     }
-    let directory = &config.journal.path;
     let (in_lots, aside) = (ids(parked(directory)?)?, ids(set_aside(directory)?)?);
     let found = contents(directory)?;
     let cursor = found.cursor.unwrap_or(found.first);
@@ -235,13 +261,18 @@ enum Way {
     Here(Stores, Replay),
 }
 
-async fn replay(config: Config, chosen: &[Chosen], args: &ReplayArgs, out: &mut dyn Write) -> Done {
+async fn replay(
+    storage: Storage,
+    chosen: &[Chosen],
+    args: &ReplayArgs,
+    out: &mut dyn Write,
+) -> Done {
     let shelf = if args.set_aside {
         Shelf::SetAside
     } else {
         Shelf::Journal
     };
-    let mut way = Way::find(&config).await?;
+    let mut way = Way::find(&storage).await?;
     let mut pace = args.rate.map(|rate| {
         let mut pace = interval(Duration::from_secs(1) / rate);
         pace.set_missed_tick_behavior(MissedTickBehavior::Burst);
@@ -274,7 +305,7 @@ async fn replay(config: Config, chosen: &[Chosen], args: &ReplayArgs, out: &mut 
 }
 
 impl Way {
-    async fn find(config: &Config) -> Result<Self, Failure> {
+    async fn find(config: &Storage) -> Result<Self, Failure> {
         let (metrics, never) = (Metrics::new([]), CancellationToken::new());
         match Stores::open(&config.journal, &metrics, &never, &mut |_, _| {}) {
             Ok(stores) => {

@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::output::{lines, table};
-use super::{ConfigArg, Done, Exit, Failure, block_on, find_source, load, talk};
-use crate::client::{Answer, Client, Trust};
+use super::{ConfigArg, Done, Exit, Failure, block_on, find_source, load, recall_enrolled, talk};
+use crate::client::{Answer, Client, Identity, Trust};
 use crate::clock::Now;
 use crate::config::Server;
 use crate::sample::{Recipe, Sample, make};
@@ -53,6 +53,12 @@ pub(super) struct SendArgs {
     /// The sender's private key in PEM, for a source that knows its public key only
     #[arg(long, value_name = "FILE")]
     signing_key: Option<PathBuf>,
+    /// The certificate in PEM to show, for a source that asks for one; with those in between
+    #[arg(long, value_name = "FILE", requires = "client_key")]
+    client_certificate: Option<PathBuf>,
+    /// The private key of that certificate, in PEM
+    #[arg(long, value_name = "FILE", requires = "client_certificate")]
+    client_key: Option<PathBuf>,
     /// Spoil the signature
     #[arg(long)]
     bad_signature: bool,
@@ -62,6 +68,9 @@ pub(super) struct SendArgs {
     /// Where to; the configuration's first listen address when not said
     #[arg(long, value_name = "URL")]
     url: Option<Uri>,
+    /// The host to ask for, by SNI and in `Host`; where to connect stays as it is
+    #[arg(long, value_name = "NAME")]
+    host: Option<String>,
     /// Believe any certificate; always so for loopback addresses
     #[arg(long)]
     insecure: bool,
@@ -72,6 +81,7 @@ pub(super) struct SendArgs {
 
 pub(super) fn run(args: &SendArgs, out: &mut dyn Write) -> Done {
     let config = load(&args.config.config)?;
+    recall_enrolled(&config);
     let source = find_source(&config, &args.source)?;
     let given = Files {
         payload: args.file.as_deref().map(read).transpose()?.map(Bytes::from),
@@ -81,6 +91,7 @@ pub(super) fn run(args: &SendArgs, out: &mut dyn Write) -> Done {
             .map(read)
             .transpose()?
             .map(Secret::new),
+        identity: identity(args)?,
     };
     let url = args
         .url
@@ -102,6 +113,16 @@ pub(super) fn run(args: &SendArgs, out: &mut dyn Write) -> Done {
 struct Files {
     payload: Option<Bytes>,
     signing_key: Option<Secret>,
+    identity: Option<Identity>,
+}
+
+fn identity(args: &SendArgs) -> Result<Option<Identity>, Failure> {
+    let (Some(chain), Some(key)) = (&args.client_certificate, &args.client_key) else {
+        return Ok(None);
+    };
+    let identity = Identity::from_pem(&read(chain)?, &read(key)?);
+    let identity = identity.map_err(|what| Failure::new(Exit::Usage, what))?;
+    Ok(Some(identity))
 }
 
 fn read(file: &Path) -> Result<Vec<u8>, Failure> {
@@ -123,7 +144,9 @@ async fn send_all(
         let hint = "is the gateway running with this configuration?";
         Failure::new(Exit::Unavailable, format!("{error}; {hint}"))
     };
-    let mut client = Client::connect(url, trust).await.map_err(unavailable)?;
+    let identity = given.identity.as_ref();
+    let connect = || Client::connect_as(url, args.host.as_deref(), trust, identity);
+    let mut client = connect().await.map_err(unavailable)?;
     let period = args.rate.map(|rate| Duration::from_secs(1) / rate);
     let mut pace = period.map(|period| {
         let mut pace = interval(period);
@@ -147,7 +170,7 @@ async fn send_all(
             Ok(answer) => answer,
             // The gateway may close a connection that has grown old; one new one is fair.
             Err(_ended) => {
-                client = Client::connect(url, trust).await.map_err(unavailable)?;
+                client = connect().await.map_err(unavailable)?;
                 client
                     .send(sample.method, &sample.target, sample.headers, sample.body)
                     .await

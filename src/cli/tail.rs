@@ -117,7 +117,7 @@ fn show(line: &[u8], json: bool, out: &mut dyn Write) -> Result<(), Failure> {
                     field("source"),
                     field("event_type"),
                     field("message_id"),
-                    [field("reason"), field("detail")]
+                    [batch(&event), field("reason"), field("detail")]
                         .into_iter()
                         .filter(|word| word != "-")
                         .collect::<Vec<_>>()
@@ -128,6 +128,16 @@ fn show(line: &[u8], json: bool, out: &mut dyn Write) -> Result<(), Failure> {
     }
     out.flush()?;
     Ok(())
+}
+
+/// How many events of a batch are new, and how many had come before.
+fn batch(event: &Value) -> String {
+    let count = |name: &str| event.get(name).and_then(Value::as_u64);
+    match (count("events"), count("copies")) {
+        (Some(events), Some(0)) => format!("batch of {events}"),
+        (Some(events), Some(copies)) => format!("batch of {events} new, {copies} known"),
+        _ => "-".to_owned(),
+    }
 }
 
 #[cfg(test)]

@@ -1,26 +1,33 @@
 //! A [`RawSource`] with its secrets becomes a [`Source`].
 
 mod face;
+mod ranges;
+mod reading;
 mod remarks;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::authorities::Authorities;
 use crate::config::preset::{self, Presets};
 use crate::config::problem::Problem;
-use crate::config::raw::{RawSource, RawVerify, Window};
+use crate::config::raw::{RawScheme, RawSource, RawVerify, Window};
 use crate::config::reader::{Reporter, did_you_mean, enumerate};
 use crate::config::secrets::Listed;
+use crate::config::server::to_usize;
 use crate::config::source::VERIFY_HELP;
 use crate::config::value::{Wrong, quote};
 use crate::config::{Limits, Summary};
-use crate::pipeline::decode::{DuplicateKeys, Format};
+use crate::pipeline::decode::Format;
 use crate::pipeline::expr::Expr;
 use crate::pipeline::handshake::Handshake;
+use crate::pipeline::handshake::enrolment::Enrolment;
 use crate::pipeline::limit::{PeerLimit, SourceLimit};
 use crate::pipeline::routing::RoutingKey;
 use crate::pipeline::schema::SchemaSet;
+use crate::pipeline::split::{ELEMENTS_MAX_DEFAULT, Place, Split};
 use crate::pipeline::verify::{Context, Verifier};
 use crate::providers;
 use crate::secret::Labelled;
@@ -40,7 +47,10 @@ const METHODS_HANDSHAKE: [&str; 7] = ["POST", "PUT", "PATCH", "DELETE", "GET", "
 pub(crate) struct Shared<'a> {
     pub(crate) limits: &'a Limits,
     pub(crate) public_url: Option<&'a str>,
+    pub(crate) authorities: &'a Authorities,
     pub(crate) has_broker: bool,
+    /// Whether clients are asked for a certificate.
+    pub(crate) asks_for_certificates: bool,
     /// How long the journal keeps what was published.
     pub(crate) retain: Duration,
     /// And how much.
@@ -99,8 +109,18 @@ pub(crate) fn compile(
         reporter,
         shared,
     };
-    let summary = source.summary();
-    source.compile().map(|source| (source, summary))
+    let mut summary = source.summary();
+    let source = source.compile()?;
+    summary.calls = calls(&source);
+    Some((source, summary))
+}
+
+/// The hosts that a request may make the gateway call, each once.
+fn calls(source: &Source) -> Vec<String> {
+    let confirming = source.handshakes.iter().filter(|_| source.confirms);
+    let hosts = source.verifier.hosts();
+    let hosts: BTreeSet<String> = hosts.chain(confirming.flat_map(Handshake::hosts)).collect();
+    hosts.into_iter().collect()
 }
 
 fn is_name(name: &str, reporter: &Reporter<'_>) -> bool {
@@ -160,27 +180,46 @@ impl Compiler<'_> {
         let raw = self.raw;
         let path = self.path();
         let format = self.format();
-        let methods = self.methods();
+        let stand_in = [Enrolment::stand_in()];
         let context = Context {
-            secrets: self.known_secrets(),
+            secrets: match &self.secrets {
+                Listed::Enrolled => &stand_in,
+                _ => self.known_secrets(),
+            },
             config: &raw.config,
             url: self.shared.public_url.map(|url| format!("{url}{path}")),
         };
+        let secrets = self.known_secrets().iter();
+        let secret_labels = secrets.map(|secret| Arc::clone(&secret.label)).collect();
         let mut verifier = self.verifier(&context);
+        self.ensure_certificates_are_asked_for();
         let handshakes = self.handshakes(&context, verifier.as_ref());
+        let enrolment = self.enrolment(&context, &handshakes);
+        if matches!(self.secrets, Listed::Enrolled) {
+            verifier.iter_mut().for_each(Verifier::forget_keys);
+        }
         if handshakes.iter().any(Handshake::signs_for_strangers) {
             verifier.iter_mut().for_each(Verifier::beware_of_challenges);
         }
+        if let Some(verifier) = &mut verifier {
+            verifier.believe(self.shared.authorities);
+        }
+        let split = self.split(format);
         let event_id = self.expressions("event_id", raw.event_id.as_deref(), format);
         let event_type = self.expressions("event_type", raw.event_type.as_deref(), format);
         let schemas = self.schemas(format);
         let routing_key = self.routing_key();
         let allow_ips = self.allow_ips();
         let body = self.body_bounds();
+        let reading = self.reading(body.bytes_max, verifier.as_ref());
+        let methods = self.methods(verifier.as_ref());
         let ack = self.ack();
         let forward_headers = self.forward_headers();
         let reply = self.reply();
         self.remark();
+        if let Some(verifier) = &verifier {
+            self.remark_unused(verifier);
+        }
         Some(Source {
             provider: raw.provider.clone(),
             methods,
@@ -191,15 +230,15 @@ impl Compiler<'_> {
             body,
             handshakes,
             verifier: verifier?,
+            secret_labels,
+            enrolment,
             enforce: raw.enforce.unwrap_or(true),
+            confirms: raw.confirm.unwrap_or(false),
             limit: raw
                 .rate_limit
                 .map(|rate| SourceLimit::new(Arc::clone(&self.name), rate)),
-            format,
-            duplicate_keys: match raw.duplicate_keys.as_deref() {
-                Some("allow") => DuplicateKeys::Allow,
-                _ => DuplicateKeys::Reject,
-            },
+            split,
+            reading,
             event_id,
             event_type,
             schemas,
@@ -216,25 +255,17 @@ impl Compiler<'_> {
             ack,
             forward_headers,
             reply,
+            problems: raw.problems.unwrap_or(true),
             path,
             name: self.name,
         })
-    }
-
-    fn format(&self) -> Format {
-        match self.raw.format.as_deref() {
-            Some("json") => Format::Json,
-            Some("form") => Format::Form,
-            Some("raw") => Format::Raw,
-            _ => Format::Auto,
-        }
     }
 
     /// What could be resolved of its secrets: all of them, or none.
     fn known_secrets(&self) -> &[Labelled] {
         match &self.secrets {
             Listed::All(secrets) => secrets,
-            Listed::Absent | Listed::Broken => &[],
+            Listed::Absent | Listed::Broken | Listed::Enrolled => &[],
         }
     }
 
@@ -258,9 +289,7 @@ impl Compiler<'_> {
                 self.shout_insecure();
                 false
             }
-            RawVerify::Schemes(schemes) => schemes
-                .iter()
-                .any(|scheme| scheme.algorithm.as_deref() != Some("client-certificate")),
+            RawVerify::Schemes(schemes) => schemes.iter().any(RawScheme::needs_secrets),
         };
         let whole = !needs_secrets || !context.secrets.is_empty();
         if needs_secrets && matches!(self.secrets, Listed::Absent) {
@@ -268,11 +297,7 @@ impl Compiler<'_> {
                 &[],
                 Wrong::new(
                     format!("source `{}` has no `secrets` to verify with", self.name),
-                    format!(
-                        "write secrets = [{{ env = \"{}_SECRET\" }}] in [sources.{}]",
-                        self.name.to_ascii_uppercase().replace('-', "_"),
-                        self.name
-                    ),
+                    self.secrets_help(),
                 ),
             );
         }
@@ -290,6 +315,91 @@ impl Compiler<'_> {
                 None
             }
         }
+    }
+
+    /// No client shows a certificate that nobody asks it for.
+    fn ensure_certificates_are_asked_for(&self) {
+        let Some(RawVerify::Schemes(tables)) = &self.raw.verify else {
+            return;
+        };
+        let wants = |table: &RawScheme| table.algorithm.as_deref() == Some("client-certificate");
+        let Some(position) = tables.iter().position(wants) else {
+            return;
+        };
+        if self.shared.asks_for_certificates {
+            return;
+        }
+        let position = position.to_string();
+        let path: &[&str] = if tables.len() == 1 {
+            &["verify", "algorithm"]
+        } else {
+            &["verify", &position, "algorithm"]
+        };
+        self.reporter.error(
+            path,
+            Wrong::new(
+                "no client is asked for a certificate, so none could show one",
+                "write client_ca = \"partners.pem\" in [server.tls]; TLS that ends at a load \
+                 balancer cannot carry it here",
+            ),
+        );
+    }
+
+    fn secrets_help(&self) -> String {
+        let name = &self.name;
+        if self
+            .raw
+            .handshakes
+            .iter()
+            .any(|rule| rule.capture.is_some())
+        {
+            return format!(
+                "write secrets = \"enrolled\" in [sources.{name}]: this provider sends its secret in \
+                 a handshake, which `hookgate enroll {name}` waits for"
+            );
+        }
+        let variable = name.to_ascii_uppercase().replace('-', "_");
+        format!("write secrets = [{{ env = \"{variable}_SECRET\" }}] in [sources.{name}]")
+    }
+
+    /// What waits for a secret, where it comes in a handshake.
+    fn enrolment(&self, context: &Context<'_>, handshakes: &[Handshake]) -> Option<Arc<Enrolment>> {
+        if !matches!(self.secrets, Listed::Enrolled) {
+            return None;
+        }
+        let wrong = |what: &str, help: &str| {
+            self.reporter.error(&["secrets"], Wrong::new(what, help));
+        };
+        let has_broken_rules = handshakes.len() < self.raw.handshakes.len();
+        if !has_broken_rules && !handshakes.iter().any(Handshake::captures) {
+            wrong(
+                "secrets = \"enrolled\", but no handshake brings one",
+                "name the provider's secrets: { env = \"NAME\" }; or write a handshake with `capture`",
+            );
+        }
+        if handshakes.iter().any(Handshake::signs) {
+            wrong(
+                "a handshake is answered with a secret that is yet to come",
+                "name the provider's secrets: { env = \"NAME\" }",
+            );
+        }
+        let Some(RawVerify::Schemes(schemes)) = &self.raw.verify else {
+            return None;
+        };
+        let is_shared = |algorithm: &str| algorithm.starts_with("hmac-");
+        let all_shared = schemes
+            .iter()
+            .filter_map(|scheme| scheme.algorithm.as_deref())
+            .all(is_shared);
+        if !all_shared {
+            wrong(
+                "only a secret that both sides sign with can come in a handshake",
+                "use an `hmac-` algorithm, or name the secrets: { env = \"NAME\" }",
+            );
+        }
+        let verify = RawVerify::Schemes(schemes.clone());
+        let name = Arc::clone(&self.name);
+        Some(Arc::new(Enrolment::new(name, verify, context)))
     }
 
     /// Compiles the rules. Where there is no verifier, another one stands in, so that mistakes in
@@ -313,6 +423,9 @@ impl Compiler<'_> {
                     ),
                 );
                 continue;
+            }
+            if let Some(path) = &rule.path {
+                self.ensure_path(&["handshake", &index, "path"], path);
             }
             match Handshake::compile(rule, context, used) {
                 Ok(handshake) => handshakes.push(handshake),
@@ -339,6 +452,14 @@ impl Compiler<'_> {
             let Some(expression) = self.reporter.accept(&[key, &index], parsed) else {
                 continue;
             };
+            if expression.is_of_batch() && self.raw.split.is_none() {
+                let what = format!(
+                    "{} is a place in a batch, and nothing is split",
+                    quote(text)
+                );
+                let help = "write json:/pointer, or say with `split` where the events stand";
+                self.reporter.error(&[key, &index], Wrong::new(what, help));
+            }
             if expression.needs_json() && format == Format::Raw {
                 let what = format!(
                     "{} reads a body that format = \"raw\" leaves alone",
@@ -350,6 +471,50 @@ impl Compiler<'_> {
             expressions.push(expression);
         }
         expressions
+    }
+
+    /// Where the events of a batch stand.
+    fn split(&self, format: Format) -> Option<Split> {
+        let Some(texts) = &self.raw.split else {
+            if self.raw.max_elements.is_some() {
+                let what = "`max_elements` without `split`: there is nothing to count";
+                let help = "say where the events stand: split = \"json:/events\"";
+                self.reporter
+                    .error(&["max_elements"], Wrong::new(what, help));
+            }
+            return None;
+        };
+        let mut places = Vec::new();
+        for (index, text) in texts.iter().enumerate() {
+            let index = index.to_string();
+            let parsed = Place::parse(text).map_err(|help| {
+                Wrong::new(format!("{} is no place of a batch", quote(text)), help)
+            });
+            let Some(place) = self.reporter.accept(&["split", &index], parsed) else {
+                continue;
+            };
+            let (wanted, is_read) = match &place {
+                Place::Json(_) => (
+                    "json",
+                    match format {
+                        Format::Auto | Format::Json | Format::CloudEvents => true,
+                        Format::Form => self.raw.unwrap.is_some(),
+                        Format::Xml | Format::Lines | Format::Raw => false,
+                    },
+                ),
+                Place::Form(_) => ("form", matches!(format, Format::Auto | Format::Form)),
+                Place::Lines => ("ndjson", matches!(format, Format::Auto | Format::Lines)),
+            };
+            if !is_read {
+                let what = format!("{} cannot be in a body of this `format`", quote(text));
+                let help = format!("take out `format`, or write format = \"{wanted}\"");
+                self.reporter
+                    .error(&["split", &index], Wrong::new(what, help));
+            }
+            places.push(place);
+        }
+        let elements_max = self.raw.max_elements.map_or(ELEMENTS_MAX_DEFAULT, to_usize);
+        Some(Split::new(places, elements_max))
     }
 
     fn schemas(&self, format: Format) -> Option<SchemaSet> {

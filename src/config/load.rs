@@ -13,11 +13,16 @@ use crate::config::diagnostic::Diagnostic;
 use crate::config::locate::{Document, Text};
 use crate::config::preset::Presets;
 use crate::config::problem::Problem;
-use crate::config::reader::{Found, Node, Problems, Sink, Table};
-use crate::config::secrets::{self, Vault};
+use crate::config::raw::{RawSource, RawVerify};
+use crate::config::reader::{Found, Node, Problems, Reporter, Sink, Table};
+use crate::config::secrets::{self, Privacy, Vault};
 use crate::config::surroundings::{Surroundings, read_file};
 use crate::config::value::{Wrong, quote};
-use crate::config::{Config, Invalid, Limits, Loaded, Summary, broker, server, source};
+use crate::config::{
+    Config, Invalid, Limits, Loaded, Storage, Summary, broker, fetch, server, source,
+};
+use crate::pipeline::handshake::Handshake;
+use crate::pipeline::verify::is_public_algorithm;
 use crate::source::Source;
 
 /// Longest file of a configuration.
@@ -69,6 +74,33 @@ pub(crate) fn load(path: &Path, surroundings: &Surroundings) -> Result<Loaded, I
             summaries,
         })
     }
+}
+
+/// Reads what a look into the journal needs: no secret of a source, no certificate, no broker.
+pub(crate) fn storage(path: &Path, surroundings: &Surroundings) -> Result<Storage, Invalid> {
+    let text = read(path).map_err(|why| unreadable(path, &why))?;
+    let problems = Problems::default();
+    let main = Document::parse(&text);
+    let sink = Sink {
+        file: MAIN,
+        problems: &problems,
+    };
+    let mut root = Table::root(main.root.get_ref(), sink);
+    let vault = Vault {
+        directory: &text.directory,
+        surroundings,
+    };
+    let storage = Storage {
+        admin: server::read_admin(root.section("admin"), &[], vault),
+        journal: broker::read_journal(root.section("journal"), vault),
+    };
+    let diagnostics = show(problems.into_found(), &[&main]);
+    if diagnostics.iter().any(Diagnostic::is_error) {
+        return Err(Invalid {
+            problems: diagnostics,
+        });
+    }
+    Ok(storage)
 }
 
 fn read(path: &Path) -> Result<Text, String> {
@@ -263,8 +295,9 @@ fn build<'a>(
         table.finish();
         server
     };
-    let admin = server::read_admin(root.section("admin"), &server, vault);
+    let admin = server::read_admin(root.section("admin"), &server.listen, vault);
     let journal = broker::read_journal(root.section("journal"), vault);
+    let fetch = fetch::read(root.section("fetch"), vault);
     let broker = root.get("broker");
     let has_broker = broker.is_some();
     let broker = broker
@@ -272,7 +305,8 @@ fn build<'a>(
         .map(|table| broker::read(table, vault));
 
     let main_is_broken = documents.first().is_some_and(|main| main.is_broken());
-    let mut written = sources_of(&root.section("sources"), vault);
+    let mut presets = Presets::default();
+    let mut written = sources_of(&root.section("sources"), vault, &mut presets);
     if main_is_broken {
         written.clear();
     }
@@ -286,14 +320,19 @@ fn build<'a>(
             directory: &document.source.directory,
             surroundings,
         };
-        written.extend(sources_of(&root.section("sources"), vault));
+        written.extend(sources_of(&root.section("sources"), vault, &mut presets));
         root.finish();
     }
 
     let shared = Shared {
         limits: &server.limits,
         public_url: server.public_url.as_deref(),
+        authorities: &fetch.authorities,
         has_broker,
+        asks_for_certificates: server
+            .tls
+            .as_ref()
+            .is_some_and(|tls| tls.files.client_ca.is_some()),
         retain: journal.retain,
         journal_bytes_max: journal.bytes_max,
     };
@@ -306,34 +345,59 @@ fn build<'a>(
         Shared {
             limits: &roomy,
             public_url: shared.public_url.or(Some(PUBLIC_URL_ASSUMED)),
+            authorities: shared.authorities,
             has_broker: true,
+            asks_for_certificates: true,
             retain: Duration::MAX,
             journal_bytes_max: u64::MAX,
         }
     } else {
         shared
     };
-    let (sources, summaries) = compile_all(written, &shared);
+    let (sources, summaries) = compile_all(written, &mut presets, &shared);
     (
         Config {
             server,
             admin,
             journal,
             broker,
+            fetch,
             sources,
         },
         summaries,
     )
 }
 
-fn sources_of<'a>(table: &Table<'a>, vault: Vault<'a>) -> Vec<Written<'a>> {
+/// Whether all that stands in the `secrets` of a source are public keys.
+fn privacy(raw: &RawSource, presets: &mut Presets) -> Privacy {
+    let said = |verify: Option<&RawVerify>| match verify {
+        Some(RawVerify::Schemes(tables)) => {
+            let algorithms = tables.iter().map(|table| {
+                let own = table.message.signature_algorithm.as_ref();
+                own.or(table.algorithm.as_ref()).cloned()
+            });
+            algorithms.collect::<Option<Vec<String>>>()
+        }
+        Some(RawVerify::InsecureNone) | None => None,
+    };
+    let preset = raw.provider.as_deref().and_then(|it| presets.find(it));
+    let algorithms = said(raw.verify.as_ref()).or_else(|| said(preset?.verify.as_ref()));
+    let is_public = |names: &Vec<String>| names.iter().all(|name| is_public_algorithm(name));
+    match algorithms.filter(is_public) {
+        Some(_) => Privacy::Public,
+        None => Privacy::Secret,
+    }
+}
+
+fn sources_of<'a>(table: &Table<'a>, vault: Vault<'a>, presets: &mut Presets) -> Vec<Written<'a>> {
     let mut written = Vec::new();
     for (name, node) in table.entries() {
         let Some(mut table) = node.table() else {
             continue;
         };
         let raw = source::read(&mut table);
-        let secrets = secrets::list(&mut table, "secrets", SECRETS_MAX, vault);
+        let privacy = privacy(&raw, presets);
+        let secrets = secrets::list(&mut table, "secrets", SECRETS_MAX, vault, privacy);
         let has_verify = table.has("verify") || table.has("provider");
         let reporter = table.reporter();
         table.finish();
@@ -349,12 +413,16 @@ fn sources_of<'a>(table: &Table<'a>, vault: Vault<'a>) -> Vec<Written<'a>> {
     written
 }
 
-fn compile_all(written: Vec<Written<'_>>, shared: &Shared<'_>) -> (Vec<Arc<Source>>, Vec<Summary>) {
-    let mut presets = Presets::default();
+fn compile_all(
+    written: Vec<Written<'_>>,
+    presets: &mut Presets,
+    shared: &Shared<'_>,
+) -> (Vec<Arc<Source>>, Vec<Summary>) {
     let mut paths: HashMap<String, String> = HashMap::new();
     let mut names: HashSet<String> = HashSet::new();
     let mut sources = Vec::new();
     let mut summaries = Vec::new();
+    let mut own = Vec::new();
     for source in written {
         let reporter = source.reporter.clone();
         let name = source.name.to_owned();
@@ -384,12 +452,38 @@ fn compile_all(written: Vec<Written<'_>>, shared: &Shared<'_>) -> (Vec<Arc<Sourc
         } else {
             paths.insert(path, name);
         }
-        if let Some((source, summary)) = compile::compile(source, &mut presets, shared) {
+        if let Some((source, summary)) = compile::compile(source, presets, shared) {
+            own.extend(own_paths(&source, &reporter));
             sources.push(Arc::new(source));
             summaries.push(summary);
         }
     }
+    for (path, name, reporter) in own {
+        let other = paths.get(&path).cloned();
+        if let Some(other) = other {
+            let what = format!(
+                "a handshake of source {} has the path {}, which is that of {}",
+                quote(&name),
+                quote(&path),
+                quote(&other)
+            );
+            let help = "let one source answer for both: write the rule there, and a `handshake` \
+                        without that path here";
+            reporter.error(&["handshake"], Wrong::new(what, help));
+        } else {
+            paths.insert(path, name);
+        }
+    }
     (sources, summaries)
+}
+
+/// The paths that a source's handshakes have for their own, each once.
+fn own_paths<'a>(source: &Source, reporter: &Reporter<'a>) -> Vec<(String, String, Reporter<'a>)> {
+    let own = source.handshakes.iter().filter_map(Handshake::path);
+    let own: HashSet<&str> = own.collect();
+    own.into_iter()
+        .map(|path| (path.to_owned(), source.name.to_string(), reporter.clone()))
+        .collect()
 }
 
 #[cfg(test)]

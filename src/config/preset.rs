@@ -5,7 +5,9 @@ use std::collections::HashMap;
 use toml::de::DeTable;
 
 use crate::config::problem::Problem;
-use crate::config::raw::{RawReply, RawScheme, RawSource, RawVerify};
+use crate::config::raw::{
+    RawFetch, RawHolder, RawMessage, RawReply, RawScheme, RawSource, RawVerify,
+};
 use crate::config::reader::{Problems, Sink, Table};
 use crate::config::source;
 use crate::providers;
@@ -54,6 +56,7 @@ pub fn parse(text: &str) -> Result<RawSource, Vec<Problem>> {
         ("path", raw.path.is_some()),
         ("schema", raw.schema.is_some()),
         ("ack", raw.ack.is_some()),
+        ("confirm", raw.confirm.is_some()),
         ("routing_key", raw.routing_key.is_some()),
     ] {
         if is_there {
@@ -85,9 +88,13 @@ pub(crate) fn lay_over(user: RawSource, preset: &RawSource) -> RawSource {
             user.handshakes
         },
         config,
+        split: user.split.or(preset.split),
+        max_elements: user.max_elements.or(preset.max_elements),
         event_id: user.event_id.or(preset.event_id),
         event_type: user.event_type.or(preset.event_type),
         format: user.format.or(preset.format),
+        unwrap: user.unwrap.or(preset.unwrap),
+        content_encodings: user.content_encodings.or(preset.content_encodings),
         duplicate_keys: user.duplicate_keys.or(preset.duplicate_keys),
         schema: user.schema.or(preset.schema),
         on_invalid: user.on_invalid.or(preset.on_invalid),
@@ -97,6 +104,7 @@ pub(crate) fn lay_over(user: RawSource, preset: &RawSource) -> RawSource {
         ack: user.ack.or(preset.ack),
         dedupe: user.dedupe.or(preset.dedupe),
         enforce: user.enforce.or(preset.enforce),
+        confirm: user.confirm.or(preset.confirm),
         forward_headers: user.forward_headers.or(preset.forward_headers),
         allow_ips: user.allow_ips.or(preset.allow_ips),
         max_body: user.max_body.or(preset.max_body),
@@ -104,6 +112,7 @@ pub(crate) fn lay_over(user: RawSource, preset: &RawSource) -> RawSource {
             (Some(user), Some(preset)) => Some(reply_over(user, preset)),
             (user, preset) => user.or(preset),
         },
+        problems: user.problems.or(preset.problems),
         about: preset.about,
     }
 }
@@ -139,6 +148,33 @@ fn scheme_over(user: RawScheme, preset: RawScheme) -> RawScheme {
         timestamp_unit: user.timestamp_unit.or(preset.timestamp_unit),
         tolerance: user.tolerance.or(preset.tolerance),
         assert: said(user.assert, preset.assert),
+        fetch: match (user.fetch, preset.fetch) {
+            (Some(user), Some(preset)) => Some(RawFetch {
+                url: user.url.or(preset.url),
+                hosts: said(user.hosts, preset.hosts),
+                path: user.path.or(preset.path),
+                holds: user.holds.or(preset.holds),
+                names: said(user.names, preset.names),
+            }),
+            (user, preset) => user.or(preset),
+        },
+        token: user.token.over(preset.token),
+        url_variants: said(user.url_variants, preset.url_variants),
+        message: RawMessage {
+            signature_algorithm: user
+                .message
+                .signature_algorithm
+                .or(preset.message.signature_algorithm),
+            label: user.message.label.or(preset.message.label),
+            covered: said(user.message.covered, preset.message.covered),
+            tag: user.message.tag.or(preset.message.tag),
+        },
+        holder: RawHolder {
+            subject: said(user.holder.subject, preset.holder.subject),
+            san: said(user.holder.san, preset.holder.san),
+            issuer: said(user.holder.issuer, preset.holder.issuer),
+            fingerprint: said(user.holder.fingerprint, preset.holder.fingerprint),
+        },
     }
 }
 
@@ -146,6 +182,7 @@ fn reply_over(user: RawReply, preset: RawReply) -> RawReply {
     RawReply {
         status: user.status.or(preset.status),
         content_type: user.content_type.or(preset.content_type),
+        headers: preset.headers,
         body: user.body.or(preset.body),
     }
 }

@@ -284,6 +284,11 @@ impl<'a> Node<'a> {
         self.value.is_str()
     }
 
+    /// Whether this is exactly this word.
+    pub(crate) fn text_is(&self, word: &str) -> bool {
+        self.is_text() && self.text() == Some(word)
+    }
+
     /// Whether this is a list.
     pub(crate) fn is_list(&self) -> bool {
         self.value.is_array()

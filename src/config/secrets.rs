@@ -9,6 +9,7 @@ use std::sync::Arc;
 use crate::config::reader::{Node, Table};
 use crate::config::surroundings::{Surroundings, read_file};
 use crate::config::value::{Wrong, quote};
+use crate::pipeline::verify::PublicForm;
 use crate::secret::{Labelled, Secret};
 
 /// Longest secret: a file with a key.
@@ -19,6 +20,9 @@ const LABEL_BYTES_MAX: usize = 64;
 
 /// Label of a secret that stands in the configuration and has no other name.
 const LABEL_INLINE: &str = "inline";
+
+/// Stands for secrets that come in handshakes.
+const ENROLLED: &str = "enrolled";
 
 /// How to write a reference.
 const HELP: &str =
@@ -33,9 +37,28 @@ pub(crate) struct Vault<'a> {
     pub(crate) surroundings: &'a Surroundings,
 }
 
+/// Whether what is read has to be kept from others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Privacy {
+    Secret,
+    /// Public keys, which stand in lists of secrets, too.
+    Public,
+}
+
+impl Privacy {
+    /// Whether others may know these bytes.
+    fn allows(self, bytes: &[u8]) -> bool {
+        self == Self::Public || PublicForm::is_written_as_public(bytes)
+    }
+}
+
 impl Vault<'_> {
     /// Resolves one reference; reports why it cannot be.
     pub(crate) fn resolve(self, node: &Node<'_>) -> Option<Labelled> {
+        self.resolve_as(node, Privacy::Secret)
+    }
+
+    fn resolve_as(self, node: &Node<'_>, privacy: Privacy) -> Option<Labelled> {
         if !node.is_table() {
             node.error(Wrong::new(
                 "a secret must be a reference, not the secret itself",
@@ -46,9 +69,11 @@ impl Vault<'_> {
         let mut table = node.table()?;
         let found = [
             table.get("env").map(|name| self.environment(&name)),
-            table.get("file").map(|path| self.file(&path)),
-            table.get("credential").map(|name| self.credential(&name)),
-            table.get("value").map(|value| inline(&value)),
+            table.get("file").map(|path| self.file(&path, privacy)),
+            table
+                .get("credential")
+                .map(|name| self.credential(&name, privacy)),
+            table.get("value").map(|value| inline(&value, privacy)),
         ];
         let label = table.get("label").map(|label| self::label(&label));
         table.finish();
@@ -88,16 +113,16 @@ impl Vault<'_> {
         })
     }
 
-    fn file(self, node: &Node<'_>) -> Option<Named> {
+    fn file(self, node: &Node<'_>, privacy: Privacy) -> Option<Named> {
         let text = node.string()?;
         let path = self.directory.join(&text);
         let name = path
             .file_name()
             .map_or_else(|| text.clone(), |name| name.to_string_lossy().into_owned());
-        self.read(node, &path, name)
+        self.read(node, &path, name, privacy)
     }
 
-    fn credential(self, node: &Node<'_>) -> Option<Named> {
+    fn credential(self, node: &Node<'_>, privacy: Privacy) -> Option<Named> {
         let name = node.string()?;
         if name.contains('/') || name == "." || name == ".." {
             node.error(Wrong::new(
@@ -116,10 +141,10 @@ impl Vault<'_> {
             ));
             return None;
         };
-        self.read(node, &directory.join(&name), name)
+        self.read(node, &directory.join(&name), name, privacy)
     }
 
-    fn read(self, node: &Node<'_>, path: &Path, name: String) -> Option<Named> {
+    fn read(self, node: &Node<'_>, path: &Path, name: String, privacy: Privacy) -> Option<Named> {
         let shown = quote(&path.to_string_lossy());
         let contents = match read_file(path, SECRET_BYTES_MAX) {
             Ok(contents) => contents,
@@ -128,7 +153,7 @@ impl Vault<'_> {
                 return None;
             }
         };
-        if contents.world_readable {
+        if contents.world_readable && !privacy.allows(&contents.bytes) {
             node.warning(
                 format!("everybody on this machine can read the secret in {shown}"),
                 "take the permission away: chmod o-r",
@@ -146,12 +171,14 @@ struct Named {
     bytes: Vec<u8>,
 }
 
-fn inline(node: &Node<'_>) -> Option<Named> {
+fn inline(node: &Node<'_>, privacy: Privacy) -> Option<Named> {
     let text = node.text()?;
-    node.warning(
-        "a secret stands in the configuration, for everybody who can read that",
-        "fine while developing; in production use { env = \"NAME\" } or { file = \"...\" }",
-    );
+    if !privacy.allows(text.as_bytes()) {
+        node.warning(
+            "a secret stands in the configuration, for everybody who can read that",
+            "fine while developing; in production use { env = \"NAME\" } or { file = \"...\" }",
+        );
+    }
     Some(Named {
         name: LABEL_INLINE.to_owned(),
         bytes: text.as_bytes().to_vec(),
@@ -189,10 +216,14 @@ pub(crate) fn list(
     key: &'static str,
     max: usize,
     vault: Vault<'_>,
+    privacy: Privacy,
 ) -> Listed {
     let Some(node) = table.get(key) else {
         return Listed::Absent;
     };
+    if node.text_is(ENROLLED) {
+        return Listed::Enrolled;
+    }
     let items = node.items();
     if items.len() > max {
         node.error(format!(
@@ -204,7 +235,7 @@ pub(crate) fn list(
     let mut secrets: Vec<Labelled> = Vec::new();
     let mut whole = node.is_list();
     for item in &items {
-        let Some(secret) = vault.resolve(item) else {
+        let Some(secret) = vault.resolve_as(item, privacy) else {
             whole = false;
             continue;
         };
@@ -234,6 +265,8 @@ pub(crate) enum Listed {
     Broken,
     /// All of them.
     All(Vec<Labelled>),
+    /// `secrets = "enrolled"`: they come in handshakes.
+    Enrolled,
 }
 
 #[cfg(test)]

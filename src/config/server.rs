@@ -44,7 +44,7 @@ pub(crate) fn read(table: &mut Table<'_>, vault: Vault<'_>) -> Server {
         .and_then(|node| node.parse(public_url));
     let trusted_proxies = table
         .get("trusted_proxies")
-        .map(|node| networks(&node))
+        .map(|node| trusted_proxies(&node))
         .unwrap_or_default();
     let proxy_protocol = proxy_protocol(table, &trusted_proxies);
     let tls = tls::read(table, vault);
@@ -81,8 +81,8 @@ fn proxy_protocol(table: &mut Table<'_>, trusted_proxies: &[IpNet]) -> bool {
     is_on
 }
 
-/// Reads `[admin]`. `server` is what is taken already.
-pub(crate) fn read_admin(mut table: Table<'_>, server: &Server, vault: Vault<'_>) -> Admin {
+/// Reads `[admin]`. `taken` are addresses that somebody else listens on.
+pub(crate) fn read_admin(mut table: Table<'_>, taken: &[SocketAddr], vault: Vault<'_>) -> Admin {
     let node = table.get("listen");
     let listen = node.as_ref().and_then(|node| node.parse(address));
     let listen = listen.unwrap_or_else(|| SocketAddr::from(ADMIN_LISTEN));
@@ -97,7 +97,7 @@ pub(crate) fn read_admin(mut table: Table<'_>, server: &Server, vault: Vault<'_>
             "write token = { env = \"HOOKGATE_ADMIN_TOKEN\" } in [admin], or listen on 127.0.0.1",
         ));
     }
-    if server.listen.contains(&listen) && listen.port() != 0 {
+    if taken.contains(&listen) && listen.port() != 0 {
         let wrong = Wrong::new(
             format!("{listen} is wanted by [server] and by [admin]"),
             "give `listen` in [admin] another port",
@@ -230,6 +230,18 @@ fn address(text: &str) -> Result<SocketAddr, Wrong> {
 }
 
 /// A list of networks.
+fn trusted_proxies(node: &Node<'_>) -> Vec<IpNet> {
+    let networks = networks(node);
+    if networks.iter().any(|network| network.prefix_len() == 0) {
+        node.warning(
+            "everybody is trusted to say who sent a request: `allow_ips` and limits by address \
+             can be evaded by anybody",
+            "write the addresses of the proxies alone",
+        );
+    }
+    networks
+}
+
 pub(crate) fn networks(node: &Node<'_>) -> Vec<IpNet> {
     node.items()
         .iter()

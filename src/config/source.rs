@@ -1,17 +1,21 @@
 //! `[sources.NAME]` as written: a table becomes a [`RawSource`]. Also the grammar of the built-in
 //! providers.
 
+mod token;
+
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::config::raw::{
-    RawAbout, RawHandshake, RawList, RawReply, RawScheme, RawSource, RawVerify, Window,
+    Evidence, RawAbout, RawConfirm, RawFetch, RawHandshake, RawHolder, RawList, RawMessage,
+    RawRange, RawReply, RawScheme, RawSource, RawVerify, Window,
 };
 use crate::config::reader::{Node, Table};
 use crate::config::server::BODY_BYTES;
 use crate::config::value::{self, Wrong, quote};
 use crate::pipeline::limit::Rate;
+use crate::pipeline::split::ELEMENTS_MAX;
 
 /// How long an event id may be recognised.
 const DEDUPE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(30 * 86_400);
@@ -25,8 +29,14 @@ const REPLY_STATUS: RangeInclusive<u64> = 200..=299;
 /// Longest answer, in bytes.
 const REPLY_BYTES_MAX: usize = 64 * 1024;
 
+/// Most header fields that a handshake's answer names.
+const REPLY_HEADERS_MAX: usize = 16;
+
 /// Most handshake rules of a source, schemes of a `verify`, and words in a list.
 const LIST_MAX: usize = 64;
+
+/// Events of one batch.
+const ELEMENTS: RangeInclusive<u64> = 1..=ELEMENTS_MAX as u64;
 
 /// How to say who may send.
 pub(crate) const VERIFY_HELP: &str = "write provider = \"NAME\" (`hookgate providers` lists them), or \
@@ -48,9 +58,27 @@ pub(crate) fn read(table: &mut Table<'_>) -> RawSource {
             .get("config")
             .map(|node| words(&node))
             .unwrap_or_default(),
+        split: strings(table, "split"),
+        max_elements: table
+            .get("max_elements")
+            .and_then(|node| node.count(&ELEMENTS)),
         event_id: strings(table, "event_id"),
         event_type: strings(table, "event_type"),
-        format: choice(table, "format", &["auto", "json", "form", "raw"]),
+        format: choice(
+            table,
+            "format",
+            &[
+                "auto",
+                "json",
+                "form",
+                "xml",
+                "ndjson",
+                "cloudevents",
+                "raw",
+            ],
+        ),
+        unwrap: table.get("unwrap").and_then(|node| node.string()),
+        content_encodings: strings(table, "content_encodings"),
         duplicate_keys: choice(table, "duplicate_keys", &["reject", "allow"]),
         schema: table.get("schema").and_then(|node| node.string()),
         on_invalid: choice(table, "on_invalid", &["reject", "quarantine"]),
@@ -60,15 +88,20 @@ pub(crate) fn read(table: &mut Table<'_>) -> RawSource {
         ack: choice(table, "ack", &["journal", "broker"]),
         dedupe: table.get("dedupe").and_then(|node| dedupe(&node)),
         enforce: table.get("enforce").and_then(|node| node.boolean()),
+        confirm: table.get("confirm").and_then(|node| node.boolean()),
         forward_headers: list(table, "forward_headers"),
-        allow_ips: list(table, "allow_ips"),
+        allow_ips: table.get("allow_ips").map(|node| ranges(&node)),
         max_body: table
             .get("max_body")
             .and_then(|node| node.size(&BODY_BYTES)),
         reply: table.get("reply").and_then(|node| node.table()).map(reply),
+        problems: table.get("problems").and_then(|node| node.boolean()),
         about: None,
     }
 }
+
+/// What `[about]` claims of a provider, and `unverified` may name.
+const CLAIMS: [&str; 4] = ["deadline", "retries", "redelivery", "rotation"];
 
 /// Reads `[about]` of a built-in provider.
 pub(crate) fn about(mut table: Table<'_>) -> RawAbout {
@@ -76,13 +109,50 @@ pub(crate) fn about(mut table: Table<'_>) -> RawAbout {
         let node = table.require(key, "see another provider's file");
         node.and_then(|node| node.string()).unwrap_or_default()
     };
+    let (title, docs) = (text("title"), text("docs"));
+    let [deadline, retries, redelivery, rotation] =
+        CLAIMS.map(|key| table.get(key).and_then(|node| node.string()));
     let about = RawAbout {
-        title: text("title"),
-        docs: text("docs"),
+        title,
+        docs,
         setup: list(&mut table, "setup").unwrap_or_default(),
+        evidence: table
+            .get("evidence")
+            .map_or_else(|| vec![Evidence::Recipe], |node| evidence(&node)),
+        deadline,
+        retries,
+        redelivery,
+        rotation,
+        unverified: unverified(&mut table),
     };
     table.finish();
     about
+}
+
+fn unverified(table: &mut Table<'_>) -> Vec<String> {
+    let Some(node) = table.get("unverified") else {
+        return Vec::new();
+    };
+    let claims = CLAIMS.map(|key| (key, key));
+    let named = node.items();
+    let named = named.iter().filter_map(|item| item.choice(&claims));
+    let named: Vec<String> = named.map(str::to_owned).collect();
+    for key in &named {
+        if !table.has(key) {
+            node.error(format!("`{key}` is not there to be verified"));
+        }
+    }
+    named
+}
+
+fn evidence(node: &Node<'_>) -> Vec<Evidence> {
+    const ALL: [Evidence; 3] = [Evidence::Published, Evidence::Sdk, Evidence::Recipe];
+    let words = ALL.map(|evidence| (evidence.label(), evidence));
+    let items = node.one_or_more();
+    items
+        .iter()
+        .filter_map(|item| item.choice(&words))
+        .collect()
 }
 
 fn verify(node: &Node<'_>) -> Option<RawVerify> {
@@ -140,9 +210,51 @@ fn scheme(mut table: Table<'_>) -> RawScheme {
             .get("tolerance")
             .and_then(|node| node.duration(&TOLERANCE)),
         assert: strings(&mut table, "assert").unwrap_or_default(),
+        fetch: table
+            .get("fetch")
+            .and_then(|node| node.table())
+            .map(key_fetch),
+        token: token::read(&mut table),
+        url_variants: strings(&mut table, "url_variants").unwrap_or_default(),
+        message: message(&mut table),
+        holder: holder(&mut table),
     };
     table.finish();
     scheme
+}
+
+fn key_fetch(mut table: Table<'_>) -> RawFetch {
+    let mut text = |key| table.get(key).and_then(|node: Node<'_>| node.string());
+    let (url, path, holds) = (text("url"), text("path"), text("holds"));
+    let fetch = RawFetch {
+        url,
+        path,
+        holds,
+        hosts: strings(&mut table, "hosts").unwrap_or_default(),
+        names: strings(&mut table, "names").unwrap_or_default(),
+    };
+    table.finish();
+    fetch
+}
+
+fn message(table: &mut Table<'_>) -> RawMessage {
+    let mut text = |key| table.get(key).and_then(|node: Node<'_>| node.string());
+    RawMessage {
+        signature_algorithm: text("signature_algorithm"),
+        label: text("label"),
+        tag: text("tag"),
+        covered: strings(table, "covered").unwrap_or_default(),
+    }
+}
+
+fn holder(table: &mut Table<'_>) -> RawHolder {
+    let mut texts = |key| strings(table, key).unwrap_or_default();
+    RawHolder {
+        subject: texts("subject"),
+        san: texts("san"),
+        issuer: texts("issuer"),
+        fingerprint: texts("fingerprint"),
+    }
 }
 
 fn signature_list(mut table: Table<'_>) -> RawList {
@@ -168,16 +280,51 @@ fn handshakes(node: &Node<'_>) -> Vec<RawHandshake> {
 fn handshake(mut table: Table<'_>) -> RawHandshake {
     let handshake = RawHandshake {
         method: table.get("method").and_then(|node| node.string()),
-        equals: table
-            .get("match")
-            .map(|node| words(&node))
-            .unwrap_or_default(),
+        path: table.get("path").and_then(|node| node.string()),
+        equals: pairs(&mut table, "match"),
+        one_of: pairs(&mut table, "one_of"),
         has: strings(&mut table, "has").unwrap_or_default(),
+        absent: strings(&mut table, "absent").unwrap_or_default(),
+        require: pairs(&mut table, "require"),
+        capture: table.get("capture").and_then(|node| node.string()),
         verify: table.get("verify").and_then(|node| node.boolean()),
-        reply: reply(table.section("reply")),
+        reply: handshake_reply(table.section("reply")),
+        confirm: table
+            .get("confirm")
+            .and_then(|node| node.table())
+            .map(confirm),
     };
     table.finish();
     handshake
+}
+
+fn confirm(mut table: Table<'_>) -> RawConfirm {
+    let confirm = RawConfirm {
+        url: table.get("url").and_then(|node| node.string()),
+        hosts: strings(&mut table, "hosts").unwrap_or_default(),
+    };
+    table.finish();
+    confirm
+}
+
+fn pairs(table: &mut Table<'_>, key: &'static str) -> BTreeMap<String, String> {
+    let node = table.get(key);
+    node.map(|node| words(&node)).unwrap_or_default()
+}
+
+fn handshake_reply(mut table: Table<'_>) -> RawReply {
+    let headers = table.get("headers").map(|node| {
+        let headers = words(&node);
+        if headers.len() > REPLY_HEADERS_MAX {
+            let what = format!("an answer has at most {REPLY_HEADERS_MAX} headers of yours");
+            node.error(what);
+        }
+        headers
+    });
+    RawReply {
+        headers: headers.unwrap_or_default(),
+        ..reply(table)
+    }
 }
 
 fn reply(mut table: Table<'_>) -> RawReply {
@@ -199,6 +346,7 @@ fn reply(mut table: Table<'_>) -> RawReply {
     RawReply {
         status: status.and_then(|status| u16::try_from(status).ok()),
         content_type,
+        headers: BTreeMap::new(),
         body,
     }
 }
@@ -244,14 +392,61 @@ fn dedupe(node: &Node<'_>) -> Option<Window> {
     node.duration(&DEDUPE).map(Window::For)
 }
 
-/// A table of texts under keys of the user's own.
+/// `["192.0.2.0/24", { file = "ranges.txt" }]`, or one such table.
+fn ranges(node: &Node<'_>) -> Vec<RawRange> {
+    let items = if node.is_table() {
+        vec![node.clone()]
+    } else {
+        node.items()
+    };
+    let items = bounded(node, items);
+    items.iter().filter_map(range).collect()
+}
+
+fn range(node: &Node<'_>) -> Option<RawRange> {
+    if !node.is_table() {
+        return node.string().map(RawRange::Network);
+    }
+    let mut table = node.table()?;
+    let file = table.require("file", "write { file = \"ranges.txt\" }");
+    let file = file.and_then(|node| node.string());
+    let pointers = match table.get("pointer") {
+        None => Some(Vec::new()),
+        Some(node) => pointers(&node),
+    };
+    table.finish();
+    Some(RawRange::File {
+        file: file?,
+        pointers: pointers?,
+    })
+}
+
+/// Pointers into a JSON file. `None`: one of them is none.
+fn pointers(node: &Node<'_>) -> Option<Vec<String>> {
+    let pointers = node.strings()?;
+    match pointers.iter().find(|pointer| !pointer.starts_with('/')) {
+        None => Some(pointers),
+        Some(wrong) => {
+            let wrong = quote(wrong);
+            node.error(format!("{wrong} is not a JSON pointer: it begins with `/`"));
+            None
+        }
+    }
+}
+
+/// A table of texts under keys of the user's own. Several under one key are one with spaces.
 fn words(node: &Node<'_>) -> BTreeMap<String, String> {
     let Some(table) = node.table() else {
         return BTreeMap::new();
     };
     let entries = table.entries().into_iter();
     entries
-        .filter_map(|(key, node)| Some((key.to_owned(), node.text()?.to_owned())))
+        .filter_map(|(key, node)| {
+            if node.is_list() {
+                return Some((key.to_owned(), node.strings()?.join(" ")));
+            }
+            Some((key.to_owned(), node.text()?.to_owned()))
+        })
         .collect()
 }
 

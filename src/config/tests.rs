@@ -288,10 +288,7 @@ fn what_is_said_is_what_is_meant() {
     assert_eq!(stripe.path, "/in/stripe");
     assert_eq!(stripe.body.bytes_max, 65_536);
     assert_eq!(stripe.dedupe, None);
-    assert_eq!(
-        stripe.methods,
-        [http::Method::POST, http::Method::PUT, http::Method::GET]
-    );
+    assert_eq!(stripe.methods, [http::Method::POST, http::Method::PUT]);
     assert_eq!(
         stripe.forward_headers,
         [(

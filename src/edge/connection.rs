@@ -26,10 +26,10 @@ use tokio_util::task::TaskTracker;
 
 use crate::clock::Now;
 use crate::edge::activity::{Activity, Ending, Patience, Protocol};
-use crate::edge::client_certificate::ClientCertificate;
 use crate::edge::linger::{farewell, read_out};
 use crate::edge::reply::{self, Afterwards, reply};
 use crate::edge::watched::{Exchange, ReplyBody, RequestBody, Watched};
+use crate::pipeline::certificate::ClientCertificate;
 use crate::reject::Reject;
 
 /// Longest head, in bytes; beyond it hyper answers 431.

@@ -16,12 +16,12 @@ use http_body_util::{BodyExt as _, Full};
 use jiff::Timestamp;
 use jiff::fmt::rfc2822;
 use serde::Serialize;
-use uuid::Uuid;
+use serde_json::json;
 
-use crate::pipeline::Outcome;
 use crate::pipeline::handshake::HandshakeReply;
 use crate::pipeline::limit::Overrun;
 use crate::pipeline::schema::{VIOLATIONS_MAX, Violation};
+use crate::pipeline::{Outcome, Receipt};
 use crate::reject::Reject;
 use crate::source::Reply;
 
@@ -82,9 +82,9 @@ pub fn reply(
     afterwards: Afterwards,
 ) -> Response<Full<Bytes>> {
     let mut response = match decision {
-        Ok(Outcome::Accepted(id, reply)) => accepted(*id, reply),
-        Ok(Outcome::Duplicate(id, reply)) => {
-            let mut response = accepted(*id, reply);
+        Ok(Outcome::Accepted(receipt, reply)) => accepted(receipt, reply),
+        Ok(Outcome::Duplicate(receipt, reply)) => {
+            let mut response = accepted(receipt, reply);
             let headers = response.headers_mut();
             headers.insert(HOOKGATE_DUPLICATE, HeaderValue::from_static("true"));
             response
@@ -129,14 +129,11 @@ pub fn last_words(response: Response<Full<Bytes>>, now: Timestamp) -> Vec<u8> {
 
 // === when all is well ===
 
-fn accepted(id: Uuid, reply: &Reply) -> Response<Full<Bytes>> {
+fn accepted(receipt: &Receipt, reply: &Reply) -> Response<Full<Bytes>> {
     let (content_type, body) = match &reply.body {
         // A 204 has no body, and a 205 neither.
         _ if is_empty(reply.status) => (None, Bytes::new()),
-        None => {
-            let body = format!(r#"{{"status":"accepted","id":"{id}"}}"#);
-            (Some(JSON), Bytes::from(body))
-        }
+        None => (Some(JSON), Bytes::from(receipt_text(receipt))),
         Some(body) if body.is_empty() => (None, Bytes::new()),
         Some(body) => {
             let content_type = text_type(reply.content_type.as_deref());
@@ -144,6 +141,20 @@ fn accepted(id: Uuid, reply: &Reply) -> Response<Full<Bytes>> {
         }
     };
     answer(reply.status, content_type, body)
+}
+
+fn receipt_text(receipt: &Receipt) -> String {
+    match receipt {
+        Receipt::Event(id) => format!(r#"{{"status":"accepted","id":"{id}"}}"#),
+        Receipt::Batch {
+            name,
+            stored,
+            copies,
+        } => json!({
+            "status": "accepted", "batch": name, "events": stored, "duplicates": copies
+        })
+        .to_string(),
+    }
 }
 
 /// A handshake often repeats what the request said, so no browser may take it for a page.
@@ -155,9 +166,9 @@ fn handshake(reply: &HandshakeReply) -> Response<Full<Bytes>> {
         Bytes::from(reply.body.clone())
     };
     let mut response = answer(reply.status, Some(content_type), body);
-    response
-        .headers_mut()
-        .insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    let headers = response.headers_mut();
+    headers.extend(reply.headers.clone());
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }
 
@@ -172,6 +183,15 @@ fn text_type(content_type: Option<&str>) -> HeaderValue {
 }
 
 // === when it is not ===
+
+/// For a source that wants no problem documents: a refusal is a status and its header fields.
+pub fn without_problem(mut response: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
+    if !response.status().is_success() {
+        response.headers_mut().remove(CONTENT_TYPE);
+        *response.body_mut() = Full::default();
+    }
+    response
+}
 
 fn rejected(reject: &Reject, request_id: &str) -> Response<Full<Bytes>> {
     let errors = match reject {
@@ -214,10 +234,13 @@ fn explain(reject: &Reject, headers: &mut HeaderMap) {
         }
         Reject::NoSuchPath
         | Reject::AddressNotAllowed
+        | Reject::HandshakeRefused(_)
         | Reject::Ambiguous(_)
         | Reject::HeadMalformed
         | Reject::HeadTooLarge
         | Reject::BodyTooLarge(_)
+        | Reject::BatchTooLarge(_)
+        | Reject::BodyUnpacksTooLarge(_)
         | Reject::BodyTooSlow
         | Reject::BodyBroken
         | Reject::UnsupportedType
@@ -225,7 +248,9 @@ fn explain(reject: &Reject, headers: &mut HeaderMap) {
         | Reject::Malformed(_)
         | Reject::DuplicateKey(_)
         | Reject::SchemaViolated(_)
+        | Reject::EvidenceUnavailable(_)
         | Reject::JournalFull
+        | Reject::QueuesFull
         | Reject::JournalFailed
         | Reject::BrokerUnavailable
         | Reject::Overloaded
@@ -282,7 +307,9 @@ fn title(reject: &Reject) -> &'static str {
         Reject::HeadMalformed => "Malformed head",
         Reject::HeadTooLarge => "Head too large",
         Reject::Unverified(_) => "Sender not verified",
-        Reject::BodyTooLarge(_) => "Body too large",
+        Reject::HandshakeRefused(_) => "Handshake refused",
+        Reject::BodyTooLarge(_) | Reject::BodyUnpacksTooLarge(_) => "Body too large",
+        Reject::BatchTooLarge(_) => "Batch too large",
         Reject::BodyTooSlow => "Body too slow",
         Reject::BodyBroken => "Body broken",
         Reject::UnsupportedType => "Content type not taken",
@@ -292,7 +319,9 @@ fn title(reject: &Reject) -> &'static str {
         Reject::SchemaViolated(_) => "Schema violated",
         Reject::PeerLimited(_) => "Too many requests from this address",
         Reject::SourceLimited(_) => "Quota exceeded",
-        Reject::JournalFull
+        Reject::EvidenceUnavailable(_)
+        | Reject::JournalFull
+        | Reject::QueuesFull
         | Reject::JournalFailed
         | Reject::BrokerUnavailable
         | Reject::Overloaded

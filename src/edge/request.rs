@@ -13,6 +13,7 @@ use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use http_body_util::Full;
 use ipnet::IpNet;
+use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Level;
@@ -20,16 +21,16 @@ use uuid::{NoContext, Uuid};
 
 use crate::clock::Now;
 use crate::edge::activity::Protocol;
-use crate::edge::client_certificate::ClientCertificate;
 use crate::edge::client_ip::{NOBODY, client_ip};
 use crate::edge::connection::{Handler, Peer};
 use crate::edge::gate;
 use crate::edge::linger::skip;
-use crate::edge::reply::{Afterwards, X_REQUEST_ID, reply};
+use crate::edge::reply::{Afterwards, X_REQUEST_ID, reply, without_problem};
 use crate::edge::watched::{Exchange, RequestBody};
 use crate::metrics::{Metrics, observe};
 use crate::pipeline::arrival::{Arrival, Head};
-use crate::pipeline::{Account, Outcome, Pipeline};
+use crate::pipeline::certificate::ClientCertificate;
+use crate::pipeline::{Account, Outcome, Pipeline, Receipt};
 use crate::reject::Reject;
 use crate::watch::{Seen, Watch};
 
@@ -194,10 +195,10 @@ impl<D: Decide> Ticket<D> {
         Self(Some(Arc::clone(shared)))
     }
 
-    fn settle(mut self, account: &Account, decision: &Decision, duration: Duration) {
+    fn settle(mut self, at: Timestamp, account: &Account, decision: &Decision, duration: Duration) {
         if let Some(shared) = self.0.take() {
             shared.metrics().edge.requests_in_flight.decrement(1.0);
-            shared.count(account, decision, duration);
+            shared.count(at, account, decision, duration);
         }
     }
 }
@@ -209,7 +210,13 @@ impl<D: Decide> Drop for Ticket<D> {
         };
         shared.metrics().edge.requests_in_flight.decrement(1.0);
         if std::thread::panicking() {
-            shared.count(&Account::default(), &Err(Reject::Defect), Duration::ZERO);
+            let now = Now::read().wall;
+            shared.count(
+                now,
+                &Account::default(),
+                &Err(Reject::Defect),
+                Duration::ZERO,
+            );
         }
     }
 }
@@ -272,8 +279,13 @@ impl<D: Decide> Shared<D> {
             exchange.is_some_and(|exchange| exchange.body_ended()) && !ends_connection(decision);
         let afterwards = afterwards(entry.version, may_go_on);
         let response = reply(decision, &entry.request_id, afterwards);
+        let response = if account.wants_no_problem {
+            without_problem(response)
+        } else {
+            response
+        };
         let duration = entry.now.mono.elapsed();
-        ticket.settle(account, decision, duration);
+        ticket.settle(entry.now.wall, account, decision, duration);
         log(entry, account, decision, response.status(), duration);
         let status = response.status();
         self.watch
@@ -283,7 +295,7 @@ impl<D: Decide> Shared<D> {
 
     /// Counts a request as received in the same moment as how it ended, so that the books balance
     /// whenever they are read.
-    fn count(&self, account: &Account, decision: &Decision, duration: Duration) {
+    fn count(&self, at: Timestamp, account: &Account, decision: &Decision, duration: Duration) {
         let metrics = self.metrics();
         let name = account.source.as_deref();
         let source = metrics.source(name);
@@ -294,13 +306,16 @@ impl<D: Decide> Shared<D> {
             Ok(Outcome::Handshake(_)) => source.handshake.increment(1),
             Err(reject) => metrics.rejected(name, reject),
         }
+        if let Ok(outcome) = decision {
+            source.took(outcome.events());
+        }
         observe(&source.duration, duration);
         if account.body_bytes > 0 {
             #[expect(clippy::cast_precision_loss, reason = "bodies are shorter than 2^53")]
             source.body_bytes.record(account.body_bytes as f64);
         }
         if let (Some(source), Some(key)) = (name, account.key.as_deref()) {
-            metrics.secret_used(source, key);
+            metrics.secret_used(source, key, at);
         }
     }
 
@@ -318,6 +333,7 @@ impl Entry {
             headers: head.headers,
             client_ip: self.client_ip,
             request_id: Arc::clone(&self.request_id),
+            certificate: self.certificate.clone(),
         }
     }
 }
@@ -416,8 +432,21 @@ fn outcome(decision: &Decision) -> &'static str {
 
 fn message_id(decision: &Decision) -> Option<Uuid> {
     match decision {
-        Ok(Outcome::Accepted(id, _) | Outcome::Duplicate(id, _)) => Some(*id),
-        Ok(Outcome::Handshake(_)) | Err(_) => None,
+        Ok(
+            Outcome::Accepted(Receipt::Event(id), _) | Outcome::Duplicate(Receipt::Event(id), _),
+        ) => Some(*id),
+        Ok(_) | Err(_) => None,
+    }
+}
+
+/// How many events of a batch are new, and how many had come before.
+fn batch(decision: &Decision) -> (Option<usize>, Option<usize>) {
+    match decision {
+        Ok(
+            Outcome::Accepted(Receipt::Batch { stored, copies, .. }, _)
+            | Outcome::Duplicate(Receipt::Batch { stored, copies, .. }, _),
+        ) => (Some(*stored), Some(*copies)),
+        Ok(_) | Err(_) => (None, None),
     }
 }
 
@@ -428,6 +457,7 @@ fn detail(account: &Account, decision: &Decision) -> Option<String> {
         Ok(_) => account
             .unproved
             .clone()
+            .or_else(|| account.unconfirmed.clone())
             .or_else(|| account.quarantined.clone()),
     };
     detail.map(|detail| shortened(&detail, DETAIL_BYTES_MAX))
@@ -447,6 +477,7 @@ fn log(
     status: StatusCode,
     duration: Duration,
 ) {
+    let (events, copies) = batch(decision);
     // A level must be known when the program is built, hence one branch for each.
     macro_rules! line {
         ($level:expr) => {
@@ -467,6 +498,9 @@ fn log(
                 event_type = name(account.event_type.as_ref()),
                 event_id = name(account.event_id.as_ref()),
                 message_id = message_id(decision).map(tracing::field::display),
+                batch = name(account.batch.as_ref()),
+                events,
+                copies,
                 key = account.key.as_deref(),
                 detail = detail(account, decision),
                 "request"
@@ -492,6 +526,7 @@ fn seen(
     status: StatusCode,
     duration: Duration,
 ) -> Seen {
+    let (events, copies) = batch(decision);
     Seen {
         at: entry.now.wall.to_string(),
         source: account.source.clone(),
@@ -503,6 +538,9 @@ fn seen(
         message_id: message_id(decision).map(|id| id.to_string()),
         event_id: name(account.event_id.as_ref()),
         event_type: name(account.event_type.as_ref()),
+        batch: name(account.batch.as_ref()),
+        events,
+        copies,
         key: account.key.clone(),
         client_ip: entry.client_ip,
         method: entry.method.as_ref().map_or_else(String::new, |method| {

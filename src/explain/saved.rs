@@ -78,6 +78,7 @@ fn head(parsed: &httparse::Request<'_, '_>) -> Result<Head, String> {
         headers,
         client_ip: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         request_id: Arc::from("explain"),
+        certificate: None,
     })
 }
 

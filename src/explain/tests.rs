@@ -9,14 +9,18 @@ use jiff::Timestamp;
 
 use super::*;
 use crate::config::raw::{RawHandshake, RawReply, RawScheme, RawVerify};
+use crate::delivery::Coverage;
 use crate::pipeline::arrival::BodyBounds;
-use crate::pipeline::decode::{DuplicateKeys, Format};
+use crate::pipeline::decode::{DuplicateKeys, Format, Reading};
 use crate::pipeline::expr::Expr;
 use crate::pipeline::handshake::Handshake;
 use crate::pipeline::routing::RoutingKey;
+use crate::pipeline::split::{Place, Split};
 use crate::pipeline::verify::{Context, Refusal, Verifier};
 use crate::secret::{Labelled, Secret};
 use crate::source::{Ack, Reply};
+
+mod mistakes;
 
 const BODY: &str = r#"{"id":1,"note":"a b"}"#;
 
@@ -67,8 +71,8 @@ fn source_with(scheme: RawScheme, secret: &str) -> Source {
         name: Arc::from("erp"),
         provider: None,
         path: "/erp".to_owned(),
-        methods: vec![Method::POST, Method::HEAD],
-        allow_ips: Vec::new(),
+        methods: vec![Method::POST],
+        allow_ips: crate::pipeline::networks::Networks::default(),
         peer_limit: None,
         body: BodyBounds {
             bytes_max: 1_000,
@@ -79,10 +83,20 @@ fn source_with(scheme: RawScheme, secret: &str) -> Source {
             .map(|raw| Handshake::compile(raw, &context, &verifier).unwrap())
             .collect(),
         verifier,
+        secret_labels: Vec::new(),
+        enrolment: None,
         enforce: true,
+        confirms: false,
         limit: None,
-        format: Format::Auto,
-        duplicate_keys: DuplicateKeys::Reject,
+        split: None,
+        reading: Reading {
+            format: Format::Auto,
+            duplicate_keys: DuplicateKeys::Reject,
+            unwrap: None,
+            codings: Vec::new(),
+            unpacked_bytes_max: 1_000,
+            query_coverage: Coverage::None,
+        },
         event_id: Vec::new(),
         event_type: vec![Expr::parse("json:/type").unwrap()],
         schemas: None,
@@ -96,6 +110,7 @@ fn source_with(scheme: RawScheme, secret: &str) -> Source {
             body: None,
             content_type: None,
         },
+        problems: true,
     }
 }
 
@@ -158,6 +173,19 @@ fn a_genuine_request_is_accepted_with_either_line_end() {
             (Verdict::Accept, 202)
         );
     }
+}
+
+#[test]
+fn how_the_body_was_read_is_said() {
+    let told = "body coverage: full; read as JSON, type order";
+    let genuine = request(&source(), r#"{"type":"order"}"#);
+    check(&source(), &saved(&genuine), "accepted", told);
+    let mut form = request(&source(), "type=order&a=1");
+    let headers = &mut form.head.headers;
+    let content_type = "application/x-www-form-urlencoded";
+    headers.insert("content-type", content_type.parse().unwrap());
+    let told = "read as a form with 2 fields, type order";
+    check(&source(), &saved(&form), "accepted", told);
 }
 
 #[test]
@@ -283,11 +311,18 @@ fn stages_before_the_proof() {
 
 #[test]
 fn a_method_of_handshakes_brings_no_event_even_if_it_is_genuine() {
-    let source = Source {
-        methods: vec![Method::POST, Method::GET],
-        handshakes: Vec::new(),
-        ..source()
+    let mut source = source();
+    let raw = RawHandshake {
+        method: Some("GET".to_owned()),
+        has: vec!["query:challenge".to_owned()],
+        ..RawHandshake::default()
     };
+    let context = Context {
+        secrets: &[],
+        config: &BTreeMap::new(),
+        url: None,
+    };
+    source.handshakes = vec![Handshake::compile(&raw, &context, &source.verifier).unwrap()];
     let mut genuine = request(&source, r#"{"type":"order"}"#);
     check(&source, &saved(&genuine), "accepted", "verified");
     genuine.head.method = Method::GET;
@@ -580,4 +615,40 @@ fn a_wrong_token() {
     let judge = source_with(token, "s3cr3t");
     let file = format!("POST /erp HTTP/1.1\nAuthorization: Bearer s3cr3t\n\n{BODY}");
     check(&judge, file.as_bytes(), "token_mismatch", "set `prefix`");
+}
+
+#[test]
+fn each_element_of_a_batch_is_shown() {
+    let split = Split::new(vec![Place::parse("json:/events").unwrap()], 10);
+    let source = Source {
+        split: Some(split),
+        event_id: vec![Expr::parse("json:/id").unwrap()],
+        ..source()
+    };
+    let body = r#"{"events":[{"id":"a","type":"x/y"},{"n":1}]}"#;
+    let file = saved(&request(&source, body));
+    let explanation = check(&source, &file, "accepted", "of 2 events");
+    let [first, second] = explanation.events.as_slice() else {
+        panic!("{explanation:?}");
+    };
+    assert_eq!(first.event_id.as_deref(), Some("a"));
+    assert_eq!(first.routing_key, "erp.x.y");
+    assert!(second.event_id.as_ref().unwrap().ends_with("/1"));
+    let line: serde_json::Value = serde_json::from_str(&explanation.to_json("f")).unwrap();
+    assert_eq!(line["events"][1]["bytes"], 7);
+
+    let file = saved(&request(&source, r#"{"events":7}"#));
+    let refused = check(
+        &source,
+        &file,
+        "schema_violated",
+        "/events: must be an array",
+    );
+    assert_eq!(refused.status, 422);
+    let alone = Source {
+        split: None,
+        ..source
+    };
+    let file = saved(&request(&alone, body));
+    assert!(check(&alone, &file, "accepted", "main").events.is_empty());
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use crate::delivery::{Coverage, Delivery, Lane};
+use crate::delivery::{BatchPlace, Coverage, Delivery, Lane};
 use crate::publisher::preview;
 
 pub(super) fn seeds() -> Vec<Vec<u8>> {
@@ -15,12 +15,18 @@ pub(super) fn seeds() -> Vec<Vec<u8>> {
         source: Arc::from("shop"),
         event_id: Some("evt_1".to_owned()),
         event_type: Some("orders/create".to_owned()),
+        origin: None,
         received_at: Timestamp::UNIX_EPOCH,
         client_ip: [192, 0, 2, 1].into(),
         request_id: Arc::from("r"),
         coverage: Coverage::Full,
         key: Some(Arc::from("2026")),
         schema: Some(Arc::from("default")),
+        batch: Some(BatchPlace {
+            name: Arc::from("b"),
+            index: 0,
+            size: 1,
+        }),
         lane: Lane::Quarantine("/id: is required".to_owned()),
         routing_key: "shop.orders.create".to_owned(),
         content_type: Some("application/json".to_owned()),
@@ -35,6 +41,7 @@ pub(super) fn seeds() -> Vec<Vec<u8>> {
         event_type: None,
         key: None,
         schema: None,
+        batch: None,
         lane: Lane::Main,
         content_type: None,
         content_encoding: None,

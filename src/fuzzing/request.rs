@@ -22,6 +22,7 @@ use crate::journal::{Journal, Options};
 use crate::metrics::Metrics;
 use crate::pipeline::Pipeline;
 use crate::pipeline::dedupe::Dedupe;
+use crate::pipeline::evidence::Nowhere;
 use crate::pipeline::limit::InFlight;
 use crate::pipeline::route::Routes;
 use crate::pipeline::store::Store;
@@ -105,6 +106,7 @@ fn build() -> Stage {
         routes: Routes::new(&config.sources),
         in_flight: InFlight::new(limits.requests_in_flight_max, limits.bytes_in_flight_max),
         dedupe: Dedupe::new(1 << 10),
+        fetching: Arc::new(Nowhere),
         store: Store::new(journal.clone(), None, Arc::clone(&metrics)),
         accept_timeout: limits.accept_timeout,
         metrics,

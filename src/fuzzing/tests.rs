@@ -62,6 +62,11 @@ fn log() {
 }
 
 #[test]
+fn message() {
+    replay("message");
+}
+
+#[test]
 fn proxy() {
     replay("proxy");
 }

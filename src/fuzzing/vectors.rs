@@ -9,21 +9,21 @@ use serde_json::Value;
 use super::{files, repository};
 
 /// When most vectors were signed.
-pub(super) const SIGNED_AT: i64 = 1_760_000_000;
+pub(crate) const SIGNED_AT: i64 = 1_760_000_000;
 
 /// A signed request.
-pub(super) struct Vector {
+pub(crate) struct Vector {
     /// Of its file: the provider's name, with `_` for `-`.
-    pub(super) file: String,
-    pub(super) secret: String,
+    pub(crate) file: String,
+    pub(crate) secret: String,
     /// What else its source says.
-    pub(super) config: BTreeMap<String, String>,
+    pub(crate) config: BTreeMap<String, String>,
     /// HTTP/1.1, head and body.
-    pub(super) request: Vec<u8>,
+    pub(crate) request: Vec<u8>,
 }
 
 /// All of them, handshakes too.
-pub(super) fn all() -> Vec<Vector> {
+pub(crate) fn all() -> Vec<Vector> {
     let mut vectors = Vec::new();
     let mut paths = files(&repository("tests/vectors"), "json");
     // Stable: those of handshakes come after those of the providers.

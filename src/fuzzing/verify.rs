@@ -41,7 +41,9 @@ pub(super) fn sources() -> &'static [Arc<Source>] {
         );
         for provider in crate::providers::names() {
             let (secret, mut config) = own(&provider).expect("vectors of each provider");
-            config.insert("verify_token".to_owned(), "t1".to_owned());
+            for name in ["service_id", "topics", "verify_token"] {
+                config.insert(name.to_owned(), "t1".to_owned());
+            }
             let value = toml::Value::String(secret);
             let config = config.into_iter();
             let config: Vec<String> = config

@@ -15,6 +15,7 @@ use crate::clock::Now;
 use crate::config::raw::{RawHandshake, RawList, RawReply, RawScheme, RawVerify};
 use crate::pipeline::arrival::{Head, Inbound};
 use crate::pipeline::expr::Expr;
+use crate::pipeline::handshake::enrolment::offer;
 use crate::pipeline::handshake::{Handshake, answer_anybody, answer_verified};
 use crate::pipeline::routing::{KEY_BYTES_MAX, RoutingKey};
 use crate::pipeline::verify::{Context, Verifier};
@@ -86,7 +87,7 @@ pub(super) fn run(data: &[u8]) {
         timestamp_unit: word(),
         tolerance: Some(Duration::from_mins(5)),
         assert: several(word(), '\t'),
-        secrets: Vec::new(),
+        ..RawScheme::default()
     };
     let (place, value) = (word(), word().unwrap_or_default());
     let handshake = RawHandshake {
@@ -101,6 +102,7 @@ pub(super) fn run(data: &[u8]) {
             body: word(),
             ..RawReply::default()
         },
+        ..RawHandshake::default()
     };
     let routing_key = word().unwrap_or_default();
     let request = inbound(input);
@@ -114,7 +116,7 @@ pub(super) fn run(data: &[u8]) {
     for text in &handshake.has {
         if let Ok(expression) = Expr::parse(text) {
             let json = serde_json::from_slice(&request.body).ok();
-            drop(expression.read(&request.head, json.as_ref()));
+            drop(expression.read(&request.head, json.as_ref(), json.as_ref()));
         }
     }
     check(scheme, &handshake, request);
@@ -139,12 +141,28 @@ fn check(scheme: RawScheme, handshake: &RawHandshake, mut request: Inbound) {
     let Ok(verifier) = Verifier::compile(&RawVerify::Schemes(vec![scheme]), &context) else {
         return;
     };
-    let handshake = Handshake::compile(handshake, &context, &verifier);
-    let rules: Vec<Handshake> = handshake.into_iter().collect();
+    // The same words where they mean something else.
+    let other = RawHandshake {
+        method: Some("POST".to_owned()),
+        one_of: handshake.equals.clone(),
+        absent: handshake.has.clone(),
+        require: handshake.equals.clone(),
+        capture: handshake.has.first().cloned(),
+        verify: handshake.verify,
+        reply: RawReply {
+            headers: BTreeMap::from([("X-Echo".to_owned(), body_of(handshake))]),
+            ..RawReply::default()
+        },
+        ..RawHandshake::default()
+    };
+    let rules = [handshake, &other].map(|raw| Handshake::compile(raw, &context, &verifier));
+    let rules: Vec<Handshake> = rules.into_iter().flatten().collect();
     let now = Now::at(Timestamp::from_second(vectors::SIGNED_AT).expect("a time"));
-    drop(answer_anybody(&rules, &request));
+    drop(offer(&rules, &request));
+    drop(answer_anybody(&[Method::POST], &rules, &request));
     if let Err((inbound, refusal)) = verifier.verify(request.clone(), now) {
         drop(verifier.diagnose(&inbound, now, &refusal));
+        drop(verifier.tried(&inbound, now, &refusal));
     }
     if verifier
         .sign(&mut request.head, &request.body, now.wall, None)
@@ -153,6 +171,10 @@ fn check(scheme: RawScheme, handshake: &RawHandshake, mut request: Inbound) {
     {
         drop(answer_verified(&rules, &verified));
     }
+}
+
+fn body_of(handshake: &RawHandshake) -> String {
+    handshake.reply.body.clone().unwrap_or_default()
 }
 
 /// Header fields up to an empty line, then the body.
@@ -177,6 +199,7 @@ fn inbound(mut input: Input<'_>) -> Inbound {
         headers,
         client_ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
         request_id: Arc::from("fuzz"),
+        certificate: None,
     };
     Inbound {
         head,

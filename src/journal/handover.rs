@@ -57,9 +57,9 @@ pub(super) struct Bounds {
     pub(super) queue_records_max: usize,
     /// Most bytes that wait for the writer; room for one longest record at least.
     pub(super) queue_bytes_max: u64,
-    /// Most records in one write.
+    /// Most records in one write, unless it is a single group.
     pub(super) batch_records_max: usize,
-    /// Most bytes in one write, unless it is a single record.
+    /// Most bytes in one write, unless it is a single record or group.
     pub(super) batch_bytes_max: u64,
 }
 
@@ -67,6 +67,7 @@ pub(super) struct Bounds {
 #[derive(Debug, Default)]
 pub(super) struct Desk {
     queue: VecDeque<Pending>,
+    queue_records: usize,
     queue_bytes: u64,
     /// Nothing more is taken.
     closing: bool,
@@ -86,14 +87,20 @@ pub(super) enum Work {
     Close,
 }
 
-/// A record that waits for the writer. Dropped without an answer, which only a panic does, it
-/// answers that the writer stopped: nobody waits for ever.
+/// Records that wait for the writer, and share one fate: they go into one write. Dropped without
+/// an answer, which only a panic does, it answers that the writer stopped: nobody waits for ever.
 pub(super) struct Pending {
-    pub(super) payload: Bytes,
+    /// Never none.
+    pub(super) entries: Vec<Entry>,
     pub(super) at: Timestamp,
+    done: Option<Completion>,
+}
+
+/// One record's bytes.
+pub(super) struct Entry {
+    pub(super) payload: Bytes,
     /// With its head, as told by [`super::frame::frame_bytes`].
     pub(super) frame_bytes: u32,
-    done: Option<Completion>,
 }
 
 impl<M: Monitor<Value = Desk>> Handover<M> {
@@ -104,15 +111,15 @@ impl<M: Monitor<Value = Desk>> Handover<M> {
 
     // === Those who append ===
 
-    /// Queues a record, or answers at once why not.
+    /// Queues records, or answers at once why not.
     pub(super) fn push(&self, pending: Pending) {
-        let bytes = u64::from(pending.frame_bytes);
+        let (records, bytes) = (pending.entries.len(), pending.bytes());
         let mut desk = self.desk.lock();
         let refusal = if let Some(reason) = &desk.failed {
             Some(AppendError::Failed(Arc::clone(reason)))
         } else if desk.closing {
             Some(AppendError::Closed)
-        } else if desk.queue.len() >= self.bounds.queue_records_max
+        } else if desk.queue_records + records > self.bounds.queue_records_max
             || desk.queue_bytes + bytes > self.bounds.queue_bytes_max
         {
             Some(AppendError::Busy)
@@ -125,6 +132,7 @@ impl<M: Monitor<Value = Desk>> Handover<M> {
             return;
         }
         desk.queue.push_back(pending);
+        desk.queue_records += records;
         desk.queue_bytes += bytes;
         drop(desk);
         self.desk.notify();
@@ -186,16 +194,19 @@ impl<M: Monitor<Value = Desk>> Handover<M> {
     fn gather(&self, desk: &mut Desk, batch_bytes_max: u64) -> Vec<Pending> {
         let bytes_max = self.bounds.batch_bytes_max.min(batch_bytes_max);
         let mut batch = Vec::new();
-        let mut bytes = 0;
+        let (mut records, mut bytes) = (0, 0);
         while let Some(pending) = desk.queue.front() {
-            let more = u64::from(pending.frame_bytes);
-            let over = batch.len() >= self.bounds.batch_records_max || bytes + more > bytes_max;
+            let (more_records, more_bytes) = (pending.entries.len(), pending.bytes());
+            let over = records + more_records > self.bounds.batch_records_max
+                || bytes + more_bytes > bytes_max;
             if over && !batch.is_empty() {
                 break;
             }
-            bytes += more;
+            records += more_records;
+            bytes += more_bytes;
             batch.extend(desk.queue.pop_front());
         }
+        desk.queue_records = desk.queue_records.saturating_sub(records);
         desk.queue_bytes = desk.queue_bytes.saturating_sub(bytes);
         batch
     }
@@ -205,6 +216,7 @@ impl<M: Monitor<Value = Desk>> Handover<M> {
         let mut desk = self.desk.lock();
         desk.closing = true;
         let left = std::mem::take(&mut desk.queue);
+        desk.queue_records = 0;
         desk.queue_bytes = 0;
         let failed = desk.failed.clone();
         drop(desk);
@@ -218,13 +230,21 @@ impl<M: Monitor<Value = Desk>> Handover<M> {
 // === impl Pending ===
 
 impl Pending {
-    pub(super) fn new(payload: Bytes, at: Timestamp, frame_bytes: u32, done: Completion) -> Self {
+    pub(super) fn new(entries: Vec<Entry>, at: Timestamp, done: Completion) -> Self {
         Self {
-            payload,
+            entries,
             at,
-            frame_bytes,
             done: Some(done),
         }
+    }
+
+    /// What it takes in a file.
+    pub(super) fn bytes(&self) -> u64 {
+        let bytes = self
+            .entries
+            .iter()
+            .map(|entry| u64::from(entry.frame_bytes));
+        bytes.sum()
     }
 
     pub(super) fn answer(mut self, fate: Result<Position, AppendError>) {
@@ -251,7 +271,8 @@ impl Drop for Pending {
 impl std::fmt::Debug for Pending {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Pending")
-            .field("frame_bytes", &self.frame_bytes)
+            .field("records", &self.entries.len())
+            .field("bytes", &self.bytes())
             .finish_non_exhaustive()
     }
 }

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 
 use super::disk::Disk;
-use super::handover::{Bounds, Handover, Pending};
+use super::handover::{Bounds, Entry, Handover, Pending};
 use super::segment::{HEADER_BYTES, as_u64};
 use super::{AppendError, Completion, Position, Record, Status, frame};
 
@@ -205,6 +205,8 @@ pub(super) struct Shared {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) log_id: [u8; 16],
     pub(super) tuning: Tuning,
+    /// Most bytes of records that are appended together.
+    group_bytes_max: u64,
     /// The writer waits here. Its lock is never waited for under this one's, nor the other way.
     pub(super) handover: Handover,
     state: Mutex<State>,
@@ -217,6 +219,7 @@ impl Shared {
         disk: Arc<dyn Disk>,
         log_id: [u8; 16],
         tuning: Tuning,
+        bytes_max: u64,
         state: State,
     ) -> Self {
         let progress = watch::Sender::new(Progress {
@@ -229,6 +232,8 @@ impl Shared {
             dir,
             disk,
             log_id,
+            // A segment that is being written cannot go, so not all of the journal is room.
+            group_bytes_max: tuning.handover.queue_bytes_max.min(bytes_max / 2),
             tuning,
             handover,
             state,
@@ -241,16 +246,34 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Queues a record, or answers at once why not.
-    pub(super) fn append(&self, payload: Bytes, at: Timestamp, done: Completion) {
-        let Some(frame_bytes) = frame::frame_bytes(payload.len()) else {
+    /// Queues records of one fate, never none, or answers at once why not.
+    pub(super) fn append(&self, payloads: Vec<Bytes>, at: Timestamp, done: Completion) {
+        let entry = |payload: Bytes| {
+            let frame_bytes = frame::frame_bytes(payload.len())?;
+            Some(Entry {
+                payload,
+                frame_bytes,
+            })
+        };
+        let entries: Option<Vec<Entry>> = payloads.into_iter().map(entry).collect();
+        let Some(entries) = entries else {
             done(Err(AppendError::TooLarge));
             return;
         };
         // A file keeps microseconds; memory must not say more.
         let at = Timestamp::from_microsecond(at.as_microsecond()).unwrap_or(at);
-        self.handover
-            .push(Pending::new(payload, at, frame_bytes, done));
+        let pending = Pending::new(entries, at, done);
+        let bounds = &self.tuning.handover;
+        let is_group = pending.entries.len() > 1;
+        if is_group
+            && (pending.bytes() > self.group_bytes_max
+                || pending.entries.len() > bounds.queue_records_max)
+        {
+            // It would be busy, or full, for ever.
+            pending.answer(Err(AppendError::TooLarge));
+            return;
+        }
+        self.handover.push(pending);
     }
 
     /// Moves the cursor forward.

@@ -10,6 +10,7 @@ mod crash;
 mod cursor;
 mod damage;
 mod disk;
+mod groups;
 mod interleavings;
 mod model;
 mod plain;

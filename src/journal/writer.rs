@@ -16,11 +16,12 @@ use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::disk::{Directory, DiskFile};
 use super::frame::{self, Frame, POSITION_MAX, Seed};
-use super::handover::{Pending, Work};
+use super::handover::{Entry, Pending, Work};
 use super::lock::Lock;
 use super::segment::{self, Draft, HEADER_BYTES, Header};
 use super::shared::{Segment, Shared};
@@ -153,7 +154,7 @@ impl Writer {
         if let Some(reason) = self.shared.handover.failed() {
             return Err((Trouble::Failed(reason), batch));
         }
-        let end = self.next.saturating_add(segment::as_u64(batch.len()));
+        let end = self.next.saturating_add(segment::as_u64(records(&batch)));
         if end > POSITION_MAX {
             let reason = "its positions are used up, which only damage can do: move it away";
             let reason = self.shared.fail(reason.to_owned());
@@ -166,17 +167,14 @@ impl Writer {
         {
             return Err((Trouble::Full, batch));
         }
-        let bytes = batch
-            .iter()
-            .map(|pending| u64::from(pending.frame_bytes))
-            .sum();
+        let bytes = batch.iter().map(Pending::bytes).sum();
         if let Err(trouble) = self.make_room(bytes) {
             return Err((trouble, batch));
         }
         let mut admitted = Vec::with_capacity(batch.len());
         let mut sum = 0;
         for pending in batch {
-            let bytes = u64::from(pending.frame_bytes);
+            let bytes = pending.bytes();
             if self.has_room(sum + bytes) {
                 sum += bytes;
                 admitted.push(pending);
@@ -199,10 +197,7 @@ impl Writer {
     }
 
     fn write(&mut self, batch: &[Pending]) -> Result<u64, Trouble> {
-        let bytes = batch
-            .iter()
-            .map(|pending| u64::from(pending.frame_bytes))
-            .sum();
+        let bytes = batch.iter().map(Pending::bytes).sum();
         if self.must_roll(bytes) {
             self.roll()?;
         }
@@ -210,20 +205,14 @@ impl Writer {
         let seed = Seed::new(self.shared.log_id, self.active.sequence);
         let first = self.next;
         self.buffer.clear();
-        for (pending, position) in batch.iter().zip(first..) {
-            let Pending {
-                payload,
-                at,
-                frame_bytes,
-                ..
-            } = pending;
+        for ((at, entry), position) in entries(batch).zip(first..) {
             let frame = Frame {
                 position,
                 durable: first,
-                at: *at,
-                payload,
+                at,
+                payload: &entry.payload,
             };
-            frame::encode(&mut self.buffer, seed, *frame_bytes, &frame);
+            frame::encode(&mut self.buffer, seed, entry.frame_bytes, &frame);
         }
         let written = self.active.file.write_at(&self.buffer, self.active.tail);
         if self.buffer.capacity() > BUFFER_KEPT_BYTES {
@@ -239,7 +228,7 @@ impl Writer {
             .sync()
             .map_err(|error| self.failure(&self.active_path(), "sync", &error))?;
         if let Some(on_sync) = &self.on_sync {
-            on_sync(before.elapsed(), batch.len());
+            on_sync(before.elapsed(), records(batch));
         }
         Ok(first)
     }
@@ -347,16 +336,16 @@ impl Writer {
     fn publish(&mut self, first: u64, batch: Vec<Pending>) {
         let tuning = &self.shared.tuning;
         let mut state = self.shared.lock();
-        for (pending, position) in batch.iter().zip(first..) {
-            let bytes = u64::from(pending.frame_bytes);
+        for ((at, entry), position) in entries(&batch).zip(first..) {
+            let bytes = u64::from(entry.frame_bytes);
             if let Some(segment) = state.segments.back_mut() {
-                segment.push(position, pending.at, bytes, tuning.mark_bytes);
+                segment.push(position, at, bytes, tuning.mark_bytes);
             }
-            let payload = pending.payload.clone();
+            let payload = entry.payload.clone();
             state.ring.push(
                 Record {
                     position: Position(position),
-                    at: pending.at,
+                    at,
                     payload,
                 },
                 tuning,
@@ -376,8 +365,11 @@ impl Writer {
         self.shared
             .progress
             .send_modify(|progress| progress.end = end);
-        for (pending, position) in batch.into_iter().zip(first..) {
+        let mut position = first;
+        for pending in batch {
+            let after = position + segment::as_u64(pending.entries.len());
             pending.answer(Ok(Position(position)));
+            position = after;
         }
     }
 
@@ -427,6 +419,17 @@ impl Writer {
         let reason = format!("cannot {what} {}: {error}", path.display());
         Trouble::Failed(self.shared.fail(reason))
     }
+}
+
+fn records(batch: &[Pending]) -> usize {
+    batch.iter().map(|pending| pending.entries.len()).sum()
+}
+
+/// The records of a batch in their order, each with its time.
+fn entries(batch: &[Pending]) -> impl Iterator<Item = (Timestamp, &Entry)> {
+    batch
+        .iter()
+        .flat_map(|pending| pending.entries.iter().map(|entry| (pending.at, entry)))
 }
 
 static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];

@@ -12,6 +12,7 @@ use http::{HeaderMap, Method};
 use http_body::Body;
 use tokio::time::timeout;
 
+use crate::pipeline::certificate::ClientCertificate;
 use crate::reject::Reject;
 
 /// What the request line and the headers say.
@@ -29,6 +30,8 @@ pub struct Head {
     pub client_ip: IpAddr,
     /// The id that this request is known by, in the answer, the log and the message.
     pub request_id: Arc<str>,
+    /// The certificate that its connection has shown and that was verified.
+    pub certificate: Option<Arc<ClientCertificate>>,
 }
 
 /// A request whose body has not been read.

@@ -2,8 +2,8 @@
 //!
 //! A claim has three states. `Fresh` belongs to the copy that is being stored; it becomes "seen"
 //! only once the event is safe, and frees its key when dropped before that. A second copy that
-//! arrives meanwhile is `Pending`: it waits for the first one's fate, so that neither answer is
-//! early.
+//! arrives meanwhile gets the first one's [`Twin`]: it waits for its fate, so that neither answer
+//! is early.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::delivery::Coverage;
+use crate::delivery::{Coverage, Origin};
 
 /// Most event ids remembered; the oldest make room, which shortens the window: see
 /// [`Dedupe::horizon`].
@@ -32,6 +32,15 @@ pub fn issuer(source: &Arc<str>, coverage: Coverage) -> Arc<str> {
         Coverage::Full | Coverage::Fields | Coverage::Token => Arc::clone(source),
         // No source has a blank in its name.
         Coverage::None => Arc::from(format!("{source} unproved")),
+    }
+}
+
+/// Whose ids a CloudEvent's are: unique only together with its `source`.
+pub fn issuer_of(source: &Arc<str>, coverage: Coverage, origin: Option<&Origin>) -> Arc<str> {
+    let issuer = issuer(source, coverage);
+    match origin {
+        None => issuer,
+        Some(origin) => Arc::from(format!("{issuer} {}", origin.source)),
     }
 }
 
@@ -57,13 +66,13 @@ pub struct Dedupe {
     ids_max: usize,
 }
 
-/// What is known of an event id.
+/// What is known of one event's id.
 #[derive(Debug)]
 pub enum Claim {
     /// New: store it, then call [`Fresh::commit`].
     Fresh(Fresh),
-    /// A twin is being stored.
-    Pending(Twin),
+    /// The same id stands earlier in the same batch.
+    Again,
     /// Safe already, under this id.
     Seen(Uuid),
 }
@@ -89,30 +98,49 @@ impl Dedupe {
         }
     }
 
-    /// Claims an event id for `window` from `now`.
+    /// Claims the ids of one request's events for `window` from `now`: all of them, in their
+    /// order, or none. So two requests with the same ids never wait for each other, in whatever
+    /// order they have them. A name is an issuer with its id; `None` is an event without an id, which is always new.
+    ///
+    /// # Errors
+    ///
+    /// A copy of one of them is being stored: wait for its fate, then claim again.
     pub fn claim(
         &self,
-        issuer: &Arc<str>,
-        event_id: &str,
+        names: &[Option<(Arc<str>, String)>],
         window: Duration,
         now: Instant,
-    ) -> Claim {
-        let key = Key::new(issuer, event_id);
+    ) -> Result<Vec<Claim>, Twin> {
+        let keys: Vec<Option<Key>> = names
+            .iter()
+            .map(|name| name.as_ref().map(|(issuer, id)| Key::new(issuer, id)))
+            .collect();
         let mut table = self.lock();
         table.forget_until(now);
-        match table.states.get(&key) {
-            Some(State::Seen(id)) => Claim::Seen(*id),
-            Some(State::Pending(fate)) => Claim::Pending(Twin(fate.clone())),
-            None => {
-                let (tell, fate) = watch::channel(None);
-                table.states.insert(key, State::Pending(fate));
-                drop(table);
-                let forget_at = now + window;
-                Claim::Fresh(Fresh {
-                    claim: Some((self.clone(), key, tell, forget_at)),
-                })
+        for key in keys.iter().flatten() {
+            if let Some(State::Pending(fate)) = table.states.get(key) {
+                return Err(Twin(fate.clone()));
             }
         }
+        let forget_at = now + window;
+        let claim = |key: Option<Key>| {
+            let Some(key) = key else {
+                return Claim::Fresh(Fresh::unclaimed());
+            };
+            match table.states.get(&key) {
+                Some(State::Seen(id)) => Claim::Seen(*id),
+                // None was when this began.
+                Some(State::Pending(_)) => Claim::Again,
+                None => {
+                    let (tell, fate) = watch::channel(None);
+                    table.states.insert(key, State::Pending(fate));
+                    Claim::Fresh(Fresh {
+                        claim: Some((self.clone(), key, tell, forget_at)),
+                    })
+                }
+            }
+        };
+        Ok(keys.into_iter().map(claim).collect())
     }
 
     /// Remembers an event that was made safe before this process began, until `forget_at`. To be
@@ -120,6 +148,9 @@ impl Dedupe {
     pub fn recall(&self, issuer: &Arc<str>, event_id: &str, id: Uuid, forget_at: Instant) {
         let key = Key::new(issuer, event_id);
         let mut table = self.lock();
+        if table.states.contains_key(&key) {
+            return;
+        }
         table.make_room(self.ids_max);
         table.states.insert(key, State::Seen(id));
         table.ages.push_back((forget_at, key));

@@ -1,4 +1,7 @@
-//! Where a value stands in a request: `header:NAME`, `query:NAME`, `form:NAME`, `json:/pointer`.
+//! Where a value stands in a request: `header:NAME`, `query:NAME`, `form:NAME`, `json:/pointer`;
+//! several of them in a template, `{json:/resource}.{json:/action}`.
+//!
+//! In a batch, `json:` is a place in one element, and `batch:/pointer` one in the whole body.
 
 pub(crate) mod facts;
 
@@ -9,47 +12,139 @@ use http::{HeaderMap, HeaderName};
 use serde_json::Value;
 
 use crate::pipeline::arrival::Head;
-use crate::pipeline::decode::{Kind, kind_of};
 
-/// A compiled expression.
+/// A compiled expression: its parts, one after the other.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Expr(Place);
+pub struct Expr(Vec<Part>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Part {
+    Literal(String),
+    Value(Place),
+    /// A place in the whole body of a batch (RFC 6901).
+    Batch(String),
+}
 
 impl Expr {
-    /// Compiles an expression.
+    /// Compiles an expression: a place, or a template, which begins with `{`.
     ///
     /// # Errors
     ///
     /// What is wrong with it, in words.
     pub fn parse(text: &str) -> Result<Self, String> {
-        Place::parse(text).map(Self)
+        if !text.starts_with('{') {
+            return Part::parse(text).map(|part| Self(vec![part]));
+        }
+        let mut parts = Vec::new();
+        let mut rest = text;
+        while let Some((literal, tail)) = rest.split_once('{') {
+            let Some((place, after)) = tail.split_once('}') else {
+                return Err("a `{` without its `}`".to_owned());
+            };
+            if !literal.is_empty() {
+                parts.push(Part::Literal(literal.to_owned()));
+            }
+            parts.push(Part::parse(place)?);
+            rest = after;
+        }
+        if !rest.is_empty() {
+            parts.push(Part::Literal(rest.to_owned()));
+        }
+        Ok(Self(parts))
     }
 
-    pub(crate) fn place(&self) -> &Place {
-        &self.0
+    /// Its places in a request.
+    pub(crate) fn places(&self) -> impl Iterator<Item = &Place> {
+        self.0.iter().filter_map(|part| match part {
+            Part::Value(place) => Some(place),
+            Part::Literal(_) | Part::Batch(_) => None,
+        })
     }
 
     /// Whether reading it needs the decoded body.
     pub fn needs_json(&self) -> bool {
-        matches!(self.0, Place::Form(_) | Place::Json(_))
+        self.0.iter().any(|part| {
+            matches!(
+                part,
+                Part::Value(Place::Form(_) | Place::Json(_)) | Part::Batch(_)
+            )
+        })
+    }
+
+    /// Whether, in a batch, each element has its own.
+    pub fn is_of_event(&self) -> bool {
+        let of_event = |part: &Part| matches!(part, Part::Value(Place::Json(_)));
+        self.0.iter().any(of_event)
+    }
+
+    /// Whether it asks for a place in the whole of a batch.
+    pub fn is_of_batch(&self) -> bool {
+        self.0.iter().any(|part| matches!(part, Part::Batch(_)))
     }
 
     /// Its value in a request that has been read, where it is there once and is text, a number or
-    /// a boolean. An empty text is no value: two events without an id are not the same event. `json` is the decoded body; a form is decoded to an object of its fields, so
-    /// `form:NAME` is a member of that object, unless the request says that it is JSON.
-    pub fn read(&self, head: &Head, json: Option<&Value>) -> Option<String> {
-        let value = match &self.0 {
-            Place::Header(header) => match header.find(&head.headers) {
+    /// a boolean. An empty text is no value: two events without an id are not the same event.
+    /// `json` is the document, `form` an object of the body's fields where it is a form. Of a
+    /// template every part must be there.
+    pub fn read(&self, head: &Head, form: Option<&Value>, json: Option<&Value>) -> Option<String> {
+        self.read_in(head, form, json, json)
+    }
+
+    /// The same for one event of a batch: `whole` is the document without its events, `event` the
+    /// element.
+    pub fn read_in(
+        &self,
+        head: &Head,
+        form: Option<&Value>,
+        whole: Option<&Value>,
+        event: Option<&Value>,
+    ) -> Option<String> {
+        let mut parts = self.0.iter().map(|part| match part {
+            Part::Literal(text) => Some(text.clone()),
+            Part::Value(place) => place.read(head, form, event),
+            Part::Batch(pointer) => at(whole, pointer),
+        });
+        match self.0.len() {
+            1 => parts.next().flatten(),
+            _ => parts.collect(),
+        }
+    }
+}
+
+impl Part {
+    fn parse(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            Some(("batch", pointer)) if pointer.starts_with('/') => {
+                Ok(Self::Batch(pointer.to_owned()))
+            }
+            Some(("batch", pointer)) => Err(format!(
+                "`{pointer}` is not a JSON pointer: it begins with `/`"
+            )),
+            _ => Place::parse(text).map(Self::Value),
+        }
+    }
+}
+
+/// What has text at a pointer.
+fn at(json: Option<&Value>, pointer: &str) -> Option<String> {
+    let value = json?.pointer(pointer).and_then(scalar)?.into_owned();
+    Some(value).filter(|value| !value.is_empty())
+}
+
+impl Place {
+    /// See [`Expr::read`].
+    fn read(&self, head: &Head, form: Option<&Value>, json: Option<&Value>) -> Option<String> {
+        let value = match self {
+            Self::Header(header) => match header.find(&head.headers) {
                 Found::Once(value) => std::str::from_utf8(value).ok().map(str::to_owned),
                 Found::Absent | Found::Twice => None,
             },
-            Place::Query(name) => match find_query(head, name) {
+            Self::Query(name) => match find_query(head, name) {
                 Found::Once(value) => Some(value.into_owned()),
                 Found::Absent | Found::Twice => None,
             },
-            Place::Form(_) if kind_of(&head.headers) == Some(Kind::Json) => None,
-            Place::Form(name) => json?.get(name).and_then(scalar).map(Cow::into_owned),
-            Place::Json(pointer) => json?.pointer(pointer).and_then(scalar).map(Cow::into_owned),
+            Self::Form(name) => form?.get(name).and_then(scalar).map(Cow::into_owned),
+            Self::Json(pointer) => json?.pointer(pointer).and_then(scalar).map(Cow::into_owned),
         };
         value.filter(|value| !value.is_empty())
     }

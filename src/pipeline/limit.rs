@@ -3,7 +3,7 @@
 //! What a stranger can trigger never costs the genuine sender its quota: the per-peer limit is
 //! charged before verification, the source's own quota after it.
 
-mod bucket;
+pub(crate) mod bucket;
 mod peers;
 
 use std::collections::HashMap;

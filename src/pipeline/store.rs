@@ -4,13 +4,13 @@
 //! must outlive the request, the claim on the event's id and the count of late events, travels
 //! with the write and is settled there.
 
+use std::collections::VecDeque;
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use metrics::Counter;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
-use uuid::Uuid;
 
 use crate::delivery::Delivery;
 use crate::journal::{AppendError, Journal, Position};
@@ -43,26 +43,56 @@ pub struct Store {
 /// accepted: its senders are told to come back, and nobody else's.
 pub type IsStuck = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 
-/// Who was first: the event became safe, or its sender was told 503.
+/// How many of a request's events are safe, and whether its sender still waits to hear of it.
 #[derive(Debug)]
-struct Race(AtomicU8);
+struct Tally {
+    state: Mutex<TallyState>,
+    all: usize,
+    late: Counter,
+}
 
-const RUNNING: u8 = 0;
-const SAFE: u8 = 1;
-const GIVEN_UP: u8 = 2;
+#[derive(Debug, Default)]
+struct TallyState {
+    safe: usize,
+    given_up: bool,
+}
 
-impl Race {
-    fn new() -> Arc<Self> {
-        Arc::new(Self(AtomicU8::new(RUNNING)))
+impl Tally {
+    /// Counts events that have become safe; they are late if their sender was told 503 already.
+    fn add_safe(&self, events: usize) {
+        let mut state = self.lock();
+        if state.given_up {
+            self.late.increment(count(events));
+        } else {
+            state.safe += events;
+        }
     }
 
-    /// True for the one that comes first.
-    fn win(&self, outcome: u8) -> bool {
-        self.0
-            .compare_exchange(RUNNING, outcome, Ordering::AcqRel, Ordering::Acquire)
-            .is_ok()
+    /// The sender is to be told 503. False if everything became safe in this moment; else what is
+    /// safe already, or becomes so, is late.
+    fn give_up(&self) -> bool {
+        let mut state = self.lock();
+        if state.safe == self.all {
+            return false;
+        }
+        state.given_up = true;
+        self.late.increment(count(state.safe));
+        true
+    }
+
+    fn lock(&self) -> MutexGuard<'_, TallyState> {
+        // Nothing under this lock can panic half way through a change.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+fn count(events: usize) -> u64 {
+    u64::try_from(events).unwrap_or(u64::MAX)
+}
+
+/// So many events of a batch are with the broker at once, so that one batch does not take all the
+/// places there are.
+const WITH_BROKER_MAX: usize = 64;
 
 impl Store {
     /// `broker` is there when a source asks for `ack = "broker"`.
@@ -85,86 +115,130 @@ impl Store {
         Self { is_stuck, ..self }
     }
 
-    /// Makes an event safe and commits its claim.
+    /// Makes the events of one request safe and commits their claims. They share a fate, but the
+    /// broker takes them one by one: if it stops half way, those that it has confirmed are known,
+    /// and only the others are published when the request comes again.
     ///
     /// # Errors
     ///
-    /// Always our own trouble: 503.
+    /// Our own trouble: 503; or a batch that would never find room: [`Reject::BatchTooLarge`].
     pub async fn keep(
         &self,
         ack: Ack,
-        delivery: Delivery,
-        fresh: Fresh,
+        events: Vec<(Delivery, Fresh)>,
         deadline: Instant,
-    ) -> Result<Uuid, Reject> {
-        if ack == Ack::Journal && (self.is_stuck)(&delivery.source) {
-            return Err(Reject::JournalFull);
+    ) -> Result<(), Reject> {
+        let Some((first, _)) = events.first() else {
+            return Ok(());
+        };
+        if ack == Ack::Journal && (self.is_stuck)(&first.source) {
+            return Err(Reject::QueuesFull);
         }
-        let id = delivery.id;
-        let race = Race::new();
-        let (tell, told) = oneshot::channel();
-        let settle = self.settlement(&delivery, fresh, Arc::clone(&race), tell);
-        match ack {
-            Ack::Journal => {
-                let done = Box::new(move |fate: Result<Position, AppendError>| {
-                    settle(fate.map(drop).map_err(|error| match error {
-                        AppendError::Full => Reject::JournalFull,
-                        // No body that configuration lets in is longer than a record may be.
-                        AppendError::Busy | AppendError::TooLarge => Reject::Overloaded,
-                        AppendError::Failed(_) => Reject::JournalFailed,
-                        AppendError::Closed => Reject::Draining,
-                    }));
-                });
-                self.journal
-                    .append(delivery.encode(), delivery.received_at, done);
-            }
-            Ack::Broker => {
-                let Some(broker) = &self.broker else {
-                    return Err(Reject::BrokerUnavailable);
-                };
-                let done = Box::new(move |verdict: Result<(), String>| {
-                    settle(verdict.map_err(|error| {
-                        // The request's own line says that it was turned away.
-                        tracing::debug!(%error, "the broker did not confirm");
-                        Reject::BrokerUnavailable
-                    }));
-                });
-                broker.publish(delivery, done);
-            }
-        }
-        match timeout_at(deadline, told).await {
-            Ok(Ok(fate)) => fate.map(|()| id),
-            // Whoever had it ended without an answer: the process is about to end.
-            Ok(Err(_closed)) => Err(match ack {
-                Ack::Journal => Reject::JournalFailed,
-                Ack::Broker => Reject::BrokerUnavailable,
-            }),
-            Err(_elapsed) if race.win(GIVEN_UP) => Err(Reject::TooSlow),
-            // It became safe in the same moment.
-            Err(_elapsed) => Ok(id),
+        let tally = Arc::new(Tally {
+            state: Mutex::default(),
+            all: events.len(),
+            late: self.metrics.source(Some(&first.source)).late.clone(),
+        });
+        let kept = match ack {
+            Ack::Journal => self.write(events, &tally, deadline).await,
+            Ack::Broker => self.publish(events, &tally, deadline).await,
+        };
+        match kept {
+            Err(reject) if tally.give_up() => Err(reject),
+            Ok(()) | Err(_) => Ok(()),
         }
     }
 
-    /// What happens once the event's fate is known, whoever still waits for it.
-    fn settlement(
+    /// Hands all events to the journal at once, and waits until they are on stable storage.
+    async fn write(
         &self,
-        delivery: &Delivery,
-        fresh: Fresh,
-        race: Arc<Race>,
-        tell: oneshot::Sender<Result<(), Reject>>,
-    ) -> impl FnOnce(Result<(), Reject>) + Send + 'static {
-        let id = delivery.id;
-        let late = self.metrics.source(Some(&delivery.source)).late.clone();
-        move |fate| {
+        events: Vec<(Delivery, Fresh)>,
+        tally: &Arc<Tally>,
+        deadline: Instant,
+    ) -> Result<(), Reject> {
+        let received_at = events.first().map(|(first, _)| first.received_at);
+        let received_at = received_at.unwrap_or_default();
+        let size = events.len();
+        let (tell, told) = oneshot::channel();
+        let (records, claims): (Vec<_>, Vec<_>) = events
+            .into_iter()
+            .map(|(delivery, fresh)| (delivery.encode(), (delivery.id, fresh)))
+            .unzip();
+        let tally = Arc::clone(tally);
+        let done = Box::new(move |fate: Result<Position, AppendError>| {
+            let fate = fate.map(drop).map_err(|error| match error {
+                AppendError::Full => Reject::JournalFull,
+                AppendError::TooLarge if size > 1 => Reject::BatchTooLarge(size - 1),
+                // No body that configuration lets in is longer than a record may be.
+                AppendError::Busy | AppendError::TooLarge => Reject::Overloaded,
+                AppendError::Failed(_) => Reject::JournalFailed,
+                AppendError::Closed => Reject::Draining,
+            });
             if fate.is_ok() {
-                fresh.commit(id);
-                if !race.win(SAFE) {
-                    late.increment(1);
+                for (id, fresh) in claims {
+                    fresh.commit(id);
                 }
+                tally.add_safe(size);
             }
             // Nobody listens after the deadline, and that is fine.
             drop(tell.send(fate));
+        });
+        self.journal.append_group(records, received_at, done);
+        wait(told, deadline, Reject::JournalFailed).await
+    }
+
+    /// Publishes events in their order, and waits until the broker has confirmed them.
+    async fn publish(
+        &self,
+        events: Vec<(Delivery, Fresh)>,
+        tally: &Arc<Tally>,
+        deadline: Instant,
+    ) -> Result<(), Reject> {
+        let Some(broker) = &self.broker else {
+            return Err(Reject::BrokerUnavailable);
+        };
+        let mut waiting = VecDeque::new();
+        for (delivery, fresh) in events {
+            if waiting.len() >= WITH_BROKER_MAX
+                && let Some(first) = waiting.pop_front()
+            {
+                wait(first, deadline, Reject::BrokerUnavailable).await?;
+            }
+            let (tell, told) = oneshot::channel();
+            let (id, tally) = (delivery.id, Arc::clone(tally));
+            let done = Box::new(move |verdict: Result<(), String>| {
+                let fate = verdict.map_err(|error| {
+                    // The request's own line says that it was turned away.
+                    tracing::debug!(%error, "the broker did not confirm");
+                    Reject::BrokerUnavailable
+                });
+                if fate.is_ok() {
+                    fresh.commit(id);
+                    tally.add_safe(1);
+                }
+                drop(tell.send(fate));
+            });
+            broker.publish(delivery, done);
+            waiting.push_back(told);
         }
+        for told in waiting {
+            wait(told, deadline, Reject::BrokerUnavailable).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Waits for a fate. `ended`: what it means if nobody tells it, because the process is about to
+/// end.
+async fn wait(
+    told: oneshot::Receiver<Result<(), Reject>>,
+    deadline: Instant,
+    ended: Reject,
+) -> Result<(), Reject> {
+    match timeout_at(deadline, told).await {
+        Ok(Ok(fate)) => fate,
+        Ok(Err(_closed)) => Err(ended),
+        Err(_elapsed) => Err(Reject::TooSlow),
     }
 }
 

@@ -5,60 +5,64 @@ use std::convert::Infallible;
 use futures_util::StreamExt as _;
 use http::{HeaderMap, Method};
 use http_body_util::Full;
-use jiff::Timestamp;
 use tempfile::TempDir;
 
 use super::*;
-use crate::config::Config;
-use crate::config::surroundings::Surroundings;
-use crate::journal::{Journal, Options};
+use crate::journal::Journal;
 use crate::pipeline::verify::Refusal;
 use crate::sample::{Recipe, make};
 
-/// A pipeline with one source, called `shop`.
-struct Setup {
-    pipeline: Pipeline,
-    shop: Arc<Source>,
+mod batches;
+
+/// A pipeline with one source, called `shop` mostly.
+pub(crate) struct Setup {
+    pub(crate) pipeline: Pipeline,
+    pub(crate) shop: Arc<Source>,
+    journal: Journal,
     _directory: TempDir,
 }
 
 fn setup(limits: &str, shop: &str) -> Setup {
-    let directory = tempfile::tempdir().unwrap();
-    let file = directory.path().join("gateway.toml");
+    setup_with("", limits, shop, None)
+}
+
+/// The same with a `[broker]`, which is not the one that is asked.
+fn setup_with(
+    broker: &str,
+    limits: &str,
+    shop: &str,
+    confirming: Option<Arc<dyn store::Confirming>>,
+) -> Setup {
     let text = format!(
-        "[server]\ntls = \"off\"\n[server.limits]\n{limits}\n\
+        "[server]\ntls = \"off\"\n[server.limits]\n{limits}\n{broker}\n\
          [sources.shop]\nsecrets = [{{ value = \"s3cr3t\" }}]\n{shop}"
     );
-    std::fs::write(&file, text).unwrap();
-    let surroundings = Surroundings::new(|_| None, None, Timestamp::UNIX_EPOCH);
-    let config = match Config::load_in(&file, &surroundings) {
-        Ok(loaded) => loaded.config,
-        Err(invalid) => panic!("{invalid}"),
-    };
-    let limits = &config.server.limits;
-    let metrics = Metrics::new(config.sources.iter().map(|source| &source.name));
-    let journal = Journal::open(Options {
-        path: directory.path().join("journal"),
-        bytes_max: 64 << 20,
-        segment_bytes: 1 << 20,
-        retain: Duration::from_hours(1),
-        refuse_damage: true,
-        on_sync: None,
-    })
-    .unwrap();
-    let pipeline = Pipeline {
-        routes: Routes::new(&config.sources),
-        in_flight: InFlight::new(limits.requests_in_flight_max, limits.bytes_in_flight_max),
-        dedupe: Dedupe::new(100),
-        store: Store::new(journal, None, Arc::clone(&metrics)),
-        accept_timeout: limits.accept_timeout,
-        metrics,
-    };
-    Setup {
+    match open_with(&text, "", confirming) {
+        Ok(setup) => setup,
+        Err(problems) => panic!("{problems}"),
+    }
+}
+
+/// A pipeline with the source of a whole configuration, and `secret` in every environment
+/// variable; what is wrong with it otherwise.
+pub(crate) fn open(text: &str, secret: &str) -> Result<Setup, String> {
+    open_with(text, secret, None)
+}
+
+fn open_with(
+    text: &str,
+    secret: &str,
+    confirming: Option<Arc<dyn store::Confirming>>,
+) -> Result<Setup, String> {
+    let directory = tempfile::tempdir().unwrap();
+    let config = testing::load(directory.path(), text, secret)?;
+    let (pipeline, journal) = testing::pipeline_with(directory.path(), &config, confirming);
+    Ok(Setup {
         pipeline,
+        journal,
         shop: Arc::clone(config.sources.first().unwrap()),
         _directory: directory,
-    }
+    })
 }
 
 const GITHUB: &str = "provider = \"github\"";
@@ -93,6 +97,7 @@ fn head(method: Method, query: Option<&str>, headers: HeaderMap) -> Head {
         headers,
         client_ip: [192, 0, 2, 1].into(),
         request_id: Arc::from("r"),
+        certificate: None,
     }
 }
 
@@ -152,7 +157,7 @@ async fn an_answered_challenge_is_no_event() {
         let Outcome::Handshake(answer) = answered else {
             panic!("{answered:?}");
         };
-        let answer: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
+        let answer: Value = serde_json::from_str(&answer.body).unwrap();
         let signature = answer["response_token"].as_str().unwrap();
         let mut headers = HeaderMap::new();
         headers.insert("x-twitter-webhooks-signature", signature.parse().unwrap());
@@ -209,5 +214,37 @@ async fn ids_and_types_of_absurd_length_are_not_kept() {
         assert_eq!(account.event_id.is_some(), kept);
         assert_eq!(account.event_type.is_some(), kept);
         assert_eq!(setup.pipeline.dedupe.len(), 1, "only the short one");
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_fetched_is_our_trouble_and_what_must_not_be_is_the_senders() {
+    let verify = "[sources.shop.verify]\nalgorithm = \"rsa-pkcs1-sha256\"\n\
+                  signature = \"header:X-Signature\"\nencoding = \"base64\"\n\
+                  fetch = { url = \"header:X-Url\", hosts = [\"certs.example.com\"] }";
+    let request = |url: &str| {
+        let mut headers = HeaderMap::new();
+        headers.insert("x-signature", "QUJD".parse().unwrap());
+        headers.insert("x-url", url.parse().unwrap());
+        headers.insert("content-type", "application/json".parse().unwrap());
+        head(Method::POST, None, headers)
+    };
+    let (listed, other) = ("https://certs.example.com/a", "https://evil.example/a");
+    let body = || Full::new(Bytes::from_static(b"{}"));
+    let strict = setup("", verify);
+    // Nothing is fetched in this test.
+    let reject = strict.receive(request(listed), body()).await.unwrap_err();
+    let why = "https://certs.example.com/a: nothing is fetched here".to_owned();
+    assert_eq!(reject, Reject::EvidenceUnavailable(why));
+    let reject = strict.receive(request(other), body()).await.unwrap_err();
+    let Reject::Unverified(refusal) = reject else {
+        panic!("{reject:?}");
+    };
+    assert_eq!(refusal.label(), "url_not_allowed");
+
+    let lenient = setup("", &format!("enforce = false\n{verify}"));
+    for url in [listed, other] {
+        let outcome = lenient.receive(request(url), body()).await.unwrap();
+        assert!(matches!(outcome, Outcome::Accepted(..)), "{outcome:?}");
     }
 }

@@ -8,35 +8,47 @@
 mod assertion;
 mod basic;
 mod challenge;
+mod client_certificate;
 mod compile;
 mod diagnose;
+mod fetched;
+mod jwt;
 mod key;
 mod mac;
 mod public;
 mod refusal;
 mod remarks;
+mod rfc9421;
 mod scheme;
 mod sign;
 mod signature;
+mod sns;
 mod stamp;
 mod template;
+mod url;
 pub(crate) mod words;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::authorities::Authorities;
 use crate::clock::Now;
 use crate::config::problem::Problem;
 use crate::config::raw::RawVerify;
 use crate::delivery::Coverage;
 use crate::pipeline::arrival::Inbound;
+use crate::pipeline::evidence::{Evidence, Fetching, Hindrance, Piece};
 use crate::pipeline::expr::facts::Facts;
 use crate::pipeline::verify::compile::Mistakes;
-use crate::pipeline::verify::scheme::Scheme;
+use crate::pipeline::verify::scheme::{Kind, Proved, Scheme};
 use crate::reject::Reject;
 use crate::secret::Labelled;
 
 pub(crate) use challenge::ChallengeSigner;
+#[cfg(any(test, fuzzing))]
+pub(crate) use jwt::fuzz;
+pub use jwt::{IssuerKeys, TokenFault, TokenWord};
+pub(crate) use public::{PublicForm, is_public_algorithm};
 pub use refusal::Refusal;
 pub(crate) use remarks::remarks;
 
@@ -81,7 +93,7 @@ pub struct Verified {
 pub struct Proof {
     /// How much of the body it covers.
     pub coverage: Coverage,
-    /// Label of the secret that matched.
+    /// Label of the secret that matched, if there is one to a proof.
     pub key: Option<Arc<str>>,
 }
 
@@ -134,12 +146,127 @@ impl Verifier {
         }
     }
 
+    /// From now on it proves nobody: for a source whose secret is yet to be enrolled.
+    pub(crate) fn forget_keys(&mut self) {
+        for scheme in &mut self.schemes {
+            scheme.keys.clear();
+        }
+    }
+
     /// Whether it proves nothing (`verify = "insecure-none"`).
     pub fn is_insecure(&self) -> bool {
         self.schemes.is_empty()
     }
 
-    /// Decides who sent it. Gives the request back with the reason when it is not proved.
+    /// How much of the body it takes to be proved.
+    pub fn coverage(&self) -> Coverage {
+        let coverages = self.schemes.iter().map(|scheme| scheme.coverage);
+        coverages.fold(Coverage::None, stronger)
+    }
+
+    /// How much it proves of a query that is an event. A signature counts for what its text has
+    /// of the query; whatever else proves a sender says nothing about it.
+    pub(crate) fn query_coverage(&self) -> Coverage {
+        let of_schemes = self.schemes.iter().map(Scheme::query_coverage);
+        of_schemes.fold(Coverage::None, stronger)
+    }
+
+    /// Whether a secret proves anything here.
+    pub(crate) fn uses(&self, label: &str) -> bool {
+        self.schemes.iter().any(|scheme| match &scheme.kind {
+            Kind::Jwt(jwt) => jwt.uses(label),
+            _ => scheme.keys.iter().any(|key| *key.label == *label),
+        })
+    }
+
+    /// Whose certificates are believed where keys are fetched; those of this machine's authorities
+    /// when not said.
+    pub fn believe(&mut self, authorities: &Authorities) {
+        let fetched = self.schemes.iter_mut().filter_map(|it| it.fetched.as_mut());
+        fetched.for_each(|fetched| fetched.authorities = authorities.clone());
+    }
+
+    /// The hosts that keys are fetched from, as configured.
+    pub fn hosts(&self) -> impl Iterator<Item = String> {
+        let fetched = self.schemes.iter().filter_map(|it| it.fetched.as_ref());
+        let tokens = self.schemes.iter().filter_map(|it| match &it.kind {
+            Kind::Jwt(jwt) => jwt.target(),
+            _ => None,
+        });
+        fetched
+            .flat_map(|fetched| fetched.hosts.names())
+            .chain(tokens.map(|target| target.host().to_owned()))
+    }
+
+    /// Whether deciding needs anything from outside the request.
+    pub fn needs_evidence(&self) -> bool {
+        self.schemes.iter().any(Scheme::needs_evidence)
+    }
+
+    /// Begins to fetch what the first request will need, without waiting for it.
+    pub fn warm(&self, source: &Arc<str>, fetching: &dyn Fetching) {
+        for scheme in &self.schemes {
+            if let Kind::Jwt(jwt) = &scheme.kind {
+                jwt.warm(source, fetching);
+            }
+        }
+    }
+
+    /// Gets what [`Verifier::verify`] needs from outside the request: nothing for most sources,
+    /// and nothing for a request that would be refused without it.
+    ///
+    /// # Errors
+    ///
+    /// See [`Hindrance`].
+    pub async fn gather(
+        &self,
+        inbound: &Inbound,
+        source: &Arc<str>,
+        fetching: &dyn Fetching,
+        now: Now,
+    ) -> Result<Evidence, Hindrance> {
+        for scheme in self.schemes.iter().filter(|it| !it.needs_evidence()) {
+            scheme.check(&Facts::of(inbound), None, now)?;
+        }
+        let mut pieces = Vec::with_capacity(self.schemes.len());
+        for scheme in &self.schemes {
+            // What is asked for is found out first: nothing of the request is borrowed while
+            // somebody else is waited for.
+            if let Kind::Jwt(jwt) = &scheme.kind {
+                let signature = &scheme.signature;
+                let gathering = jwt.gather(signature, inbound, source, fetching, now);
+                pieces.push(gathering.await?);
+                continue;
+            }
+            let errand = scheme.errand(&Facts::of(inbound), source, now)?;
+            pieces.push(match errand {
+                None => None,
+                Some(errand) => {
+                    let url = errand.target.to_string();
+                    let fetched = fetching.fetch(errand).await;
+                    let fetched = fetched.map_err(|why| Hindrance::Unfetched { url, why })?;
+                    Some(Piece::Document(fetched))
+                }
+            });
+        }
+        Ok(Evidence::of(pieces))
+    }
+
+    /// Decides who sent it, by the request alone. Gives it back with the reason when it is not
+    /// proved.
+    ///
+    /// # Errors
+    ///
+    /// As [`Verifier::verify_with`]; always one where evidence is needed.
+    #[expect(
+        clippy::result_large_err,
+        reason = "the request is handed back, not given up"
+    )]
+    pub fn verify(&self, inbound: Inbound, now: Now) -> Result<Verified, (Inbound, Refusal)> {
+        self.verify_with(inbound, &Evidence::none(), now)
+    }
+
+    /// The same, with what [`Verifier::gather`] got.
     ///
     /// # Errors
     ///
@@ -148,8 +275,13 @@ impl Verifier {
         clippy::result_large_err,
         reason = "the request is handed back, not given up"
     )]
-    pub fn verify(&self, inbound: Inbound, now: Now) -> Result<Verified, (Inbound, Refusal)> {
-        match self.prove(&inbound, now) {
+    pub fn verify_with(
+        &self,
+        inbound: Inbound,
+        evidence: &Evidence,
+        now: Now,
+    ) -> Result<Verified, (Inbound, Refusal)> {
+        match self.prove(&inbound, evidence, now) {
             Ok(proof) => Ok(Verified {
                 inbound,
                 proof,
@@ -159,19 +291,19 @@ impl Verifier {
         }
     }
 
-    fn prove(&self, inbound: &Inbound, now: Now) -> Result<Proof, Refusal> {
+    fn prove(&self, inbound: &Inbound, evidence: &Evidence, now: Now) -> Result<Proof, Refusal> {
         let facts = Facts::of(inbound);
         let mut proof = Proof {
             coverage: Coverage::None,
             key: None,
         };
-        for scheme in &self.schemes {
-            let label = scheme.check(&facts, now)?;
+        for (position, scheme) in self.schemes.iter().enumerate() {
+            let Proved { key, coverage } = scheme.check(&facts, evidence.piece(position), now)?;
             if self.signs_for_strangers {
                 scheme.ensure_no_challenge(&facts)?;
             }
-            proof.coverage = stronger(proof.coverage, scheme.coverage);
-            proof.key.get_or_insert(label);
+            proof.coverage = stronger(proof.coverage, coverage);
+            proof.key = proof.key.or(key);
         }
         Ok(proof)
     }

@@ -9,7 +9,7 @@ use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, LongString, ShortString};
 
 use crate::config::Broker;
-use crate::delivery::{Delivery, Lane};
+use crate::delivery::{BatchPlace, Delivery, Lane};
 
 /// Most bytes of encoded headers. RabbitMQ closes the whole connection over a header frame of
 /// more than `frame_max`, 128 KiB as it ships.
@@ -143,6 +143,11 @@ impl Shape {
         headers.text("hookgate_verified", delivery.coverage.label());
         headers.optional("hookgate_key", delivery.key.as_deref());
         headers.optional("hookgate_schema", delivery.schema.as_deref());
+        if let Some(BatchPlace { name, index, size }) = &delivery.batch {
+            headers.text("hookgate_batch", name);
+            headers.number("hookgate_batch_index", *index);
+            headers.number("hookgate_batch_size", *size);
+        }
         headers.number("hookgate_attempt", attempt);
         if let Lane::Quarantine(reason) = &delivery.lane {
             headers.text("hookgate_quarantine", cut(reason, REASON_BYTES_MAX));
@@ -166,9 +171,16 @@ fn cloudevents(headers: &mut Headers, prefix: &str, delivery: &Delivery, time: &
     set("specversion", "1.0");
     set("id", &event_id);
     // A URI reference; names of sources need no escaping in it.
-    set("source", &format!("/hookgate/{}", delivery.source));
+    let own = || format!("/hookgate/{}", delivery.source);
+    let origin = delivery.origin.as_ref();
+    let source = origin.map_or_else(own, |origin| attribute(&origin.source));
+    set("source", &source);
     set("type", &event_type);
-    set("time", time);
+    let of_origin = origin.and_then(|origin| origin.time.as_deref());
+    set("time", &attribute(of_origin.unwrap_or(time)));
+    if let Some(subject) = origin.and_then(|origin| origin.subject.as_deref()) {
+        set("subject", &attribute(subject));
+    }
 }
 
 /// CloudEvents allows no control characters in a string.

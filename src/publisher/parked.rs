@@ -58,14 +58,15 @@ struct Inner {
 
 impl Parked {
     /// Opens the lots that there are. `options` are each lot's, with the folder of all as path.
-    /// `go_on` is asked now and then whether to.
+    /// `see` is shown each delivery, encoded, with the moment at which it was accepted, and says
+    /// whether to go on.
     ///
     /// # Errors
     ///
     /// See [`OpenError`].
     pub fn open(
         options: Options,
-        go_on: &mut dyn FnMut() -> ControlFlow<()>,
+        see: &mut dyn FnMut(Timestamp, &[u8]) -> ControlFlow<()>,
     ) -> Result<Self, OpenError> {
         let mut lots = BTreeMap::new();
         for folder in folders(&options.path).map_err(|error| OpenError::Io {
@@ -79,7 +80,9 @@ impl Parked {
                 path: folder.clone(),
                 ..options.clone()
             };
-            let lot = Journal::open_before(options, &mut |_, _| go_on())?;
+            let lot = Journal::open_before(options, &mut |at, record| {
+                see(at, record.get(HEAD_BYTES..).unwrap_or_default())
+            })?;
             lots.insert(name.to_owned(), lot);
         }
         let count = watch::Sender::new(lots.len());
@@ -265,5 +268,35 @@ mod tests {
         assert_eq!(read, Some((7, Bytes::from_static(b"delivery"))));
         assert_eq!(Parked::decode(&Bytes::from_static(b"\x01abc")), None);
         assert_eq!(Parked::decode(&Bytes::from_static(b"\x02abcdef")), None);
+    }
+
+    #[tokio::test]
+    async fn who_opens_the_lots_is_shown_what_is_in_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options {
+            path: dir.path().join("parked"),
+            bytes_max: 8 << 20,
+            segment_bytes: 1 << 20,
+            retain: std::time::Duration::ZERO,
+            refuse_damage: true,
+            on_sync: None,
+        };
+        let open = || {
+            let mut seen = Vec::new();
+            let parked = Parked::open(options.clone(), &mut |at, event| {
+                seen.push((at, event.to_vec()));
+                ControlFlow::Continue(())
+            });
+            (parked.unwrap(), seen)
+        };
+        let (parked, seen) = open();
+        assert_eq!(seen, []);
+        let at = Timestamp::from_second(1_700_000_000).unwrap();
+        parked.park("github", at, 3, b"an event").await.unwrap();
+        for lot in parked.journals() {
+            lot.close().await;
+        }
+        drop(parked);
+        assert_eq!(open().1, [(at, b"an event".to_vec())]);
     }
 }

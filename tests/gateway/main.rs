@@ -7,6 +7,8 @@
 mod support;
 
 #[cfg(test)]
+mod batches;
+#[cfg(test)]
 mod broker_faults;
 #[cfg(test)]
 mod cli;
@@ -19,13 +21,25 @@ mod dependencies;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
+mod fetched;
+#[cfg(test)]
+mod formats;
+#[cfg(test)]
 mod fuzz;
+#[cfg(test)]
+mod guide;
+#[cfg(test)]
+mod handshakes;
 #[cfg(test)]
 mod path;
 #[cfg(test)]
 mod replay;
 #[cfg(test)]
 mod samples;
+#[cfg(test)]
+mod sdk;
+#[cfg(test)]
+mod senders;
 #[cfg(test)]
 mod shutdown;
 #[cfg(test)]
@@ -34,5 +48,7 @@ mod slow_peers;
 mod tidy;
 #[cfg(test)]
 mod timing;
+#[cfg(test)]
+mod tokens;
 #[cfg(test)]
 mod turned_away;

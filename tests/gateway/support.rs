@@ -3,6 +3,7 @@
 pub(crate) mod arrivals;
 pub(crate) mod balance;
 pub(crate) mod broker;
+pub(crate) mod capture;
 pub(crate) mod chance;
 pub(crate) mod cluster;
 pub(crate) mod eventually;
@@ -15,6 +16,7 @@ pub(crate) mod namespace;
 pub(crate) mod process;
 pub(crate) mod proxy;
 pub(crate) mod publishing;
+pub(crate) mod sdk;
 pub(crate) mod secrets;
 pub(crate) mod sender;
 pub(crate) mod steady;

@@ -26,6 +26,7 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
         &[
             "crate::edge",
             "crate::publisher",
+            "crate::fetch",
             "crate::admin",
             "crate::cli",
         ],
@@ -55,6 +56,19 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
     (
         "src/publisher",
         &["hyper::", "crate::edge", "crate::cli", "crate::admin"],
+    ),
+    // Calls whom it is told to, for whoever asks.
+    (
+        "src/fetch",
+        &[
+            "lapin::",
+            "crate::edge",
+            "crate::journal",
+            "crate::publisher",
+            "crate::admin",
+            "crate::cli",
+            "crate::source",
+        ],
     ),
     // Leaves.
     ("src/clock", &["crate::"]),

@@ -2,22 +2,17 @@
 
 use std::collections::HashSet;
 
-use http::{HeaderName, HeaderValue, Method, StatusCode};
-use ipnet::IpNet;
+use http::{HeaderName, HeaderValue, StatusCode};
 
-use crate::config::compile::{Compiler, METHODS_HANDSHAKE};
+use crate::config::compile::Compiler;
 use crate::config::raw::{RawReply, RawVerify};
-use crate::config::reader::{did_you_mean, enumerate};
 use crate::config::server::to_usize;
-use crate::config::value::{self, ShownSize, Wrong, quote};
+use crate::config::value::{ShownSize, Wrong, quote};
 use crate::pipeline::arrival::BodyBounds;
 use crate::source::Reply;
 
 /// Longest path of a source, in bytes.
 const PATH_BYTES_MAX: usize = 255;
-
-/// Methods that an event may come with.
-const METHODS_EVENT: [&str; 4] = ["POST", "PUT", "PATCH", "DELETE"];
 
 /// Most request headers that are copied into a message.
 const FORWARD_HEADERS_MAX: usize = 32;
@@ -38,6 +33,12 @@ impl Compiler<'_> {
         let Some(path) = &self.raw.path else {
             return format!("/{}", self.name);
         };
+        self.ensure_path(&["path"], path);
+        path.clone()
+    }
+
+    /// Reports what keeps a path from being compared byte for byte.
+    pub(super) fn ensure_path(&self, place: &[&str], path: &str) {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
         let why = if !path.starts_with('/') {
             "does not begin with `/`"
@@ -50,7 +51,7 @@ impl Compiler<'_> {
         } else if !path.bytes().all(plain) {
             "has a character that can be written in more than one way"
         } else {
-            return path.clone();
+            return;
         };
         let help = format!(
             "paths are compared byte for byte: at most {PATH_BYTES_MAX} letters, digits, `-`, `_`, \
@@ -58,53 +59,9 @@ impl Compiler<'_> {
             self.name
         );
         self.reporter.error(
-            &["path"],
+            place,
             Wrong::new(format!("the path {} {why}", quote(path)), help),
         );
-        path.clone()
-    }
-
-    /// Those of events, and those that only handshakes come with.
-    pub(super) fn methods(&self) -> Vec<Method> {
-        let of_handshakes: Vec<&str> = self
-            .raw
-            .handshakes
-            .iter()
-            .filter_map(|rule| rule.method.as_deref())
-            .collect();
-        let written = self.raw.methods.as_deref();
-        let mut methods: Vec<Method> = Vec::new();
-        for (index, word) in written.unwrap_or(&["POST".to_owned()]).iter().enumerate() {
-            if METHODS_EVENT.contains(&word.as_str()) || of_handshakes.contains(&word.as_str()) {
-                methods.extend(Method::from_bytes(word.as_bytes()));
-                continue;
-            }
-            let help = format!(
-                "{}an event can come with {}; a handshake says its own `method`",
-                did_you_mean(&word.to_ascii_uppercase(), &METHODS_EVENT),
-                enumerate(&METHODS_EVENT, "`", "or")
-            );
-            self.reporter.error(
-                &["methods", &index.to_string()],
-                Wrong::new(format!("the method {} is not taken", quote(word)), help),
-            );
-        }
-        let known = of_handshakes
-            .iter()
-            .filter(|word| METHODS_HANDSHAKE.contains(word));
-        methods.extend(known.filter_map(|word| Method::from_bytes(word.as_bytes()).ok()));
-        let mut seen = HashSet::new();
-        methods.retain(|method| seen.insert(method.clone()));
-        methods
-    }
-
-    pub(super) fn allow_ips(&self) -> Vec<IpNet> {
-        let texts = self.raw.allow_ips.iter().flatten().enumerate();
-        let networks = texts.filter_map(|(index, text)| {
-            self.reporter
-                .accept(&["allow_ips", &index.to_string()], value::network(text))
-        });
-        networks.collect()
     }
 
     pub(super) fn body_bounds(&self) -> BodyBounds {
@@ -221,6 +178,7 @@ impl Compiler<'_> {
         let RawReply {
             status,
             content_type,
+            headers: _of_handshakes,
             mut body,
         } = raw;
         let status = status.and_then(|status| StatusCode::from_u16(status).ok());

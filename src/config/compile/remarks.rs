@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use crate::config::Summary;
 use crate::config::compile::Compiler;
-use crate::config::raw::{RawVerify, Window};
+use crate::config::raw::{RawHandshake, RawVerify, Window};
 use crate::config::secrets::Listed;
-use crate::config::value::Shown;
-use crate::pipeline::verify;
+use crate::config::value::{Shown, quote};
+use crate::pipeline::verify::{self, Verifier};
 
 impl Compiler<'_> {
     pub(super) fn shout_insecure(&self) {
@@ -43,6 +43,26 @@ impl Compiler<'_> {
                 "fine for finding out what would be refused; then write enforce = true",
             );
         }
+        let confirms = |rule: &RawHandshake| rule.confirm.is_some();
+        if self.raw.confirm == Some(true) && !self.raw.handshakes.iter().any(confirms) {
+            self.reporter.warning(
+                &["confirm"],
+                "`confirm` does nothing: no handshake of this source names a URL to call",
+                "take it out, or write confirm = { url = ..., hosts = [...] } in the handshake",
+            );
+        }
+        let fetches = |verify: &RawVerify| match verify {
+            RawVerify::Schemes(schemes) => schemes.iter().all(|scheme| scheme.fetch.is_some()),
+            RawVerify::InsecureNone => false,
+        };
+        if self.raw.verify.as_ref().is_some_and(fetches) && !matches!(self.secrets, Listed::Absent)
+        {
+            self.reporter.warning(
+                &["secrets"],
+                "these secrets are not used: the key is fetched from where the request says",
+                "take them out",
+            );
+        }
         if let Some(Window::For(window)) = self.raw.dedupe {
             if self.raw.event_id.is_none() {
                 self.reporter.warning(
@@ -62,12 +82,21 @@ impl Compiler<'_> {
                 );
             }
         }
-        if self.raw.on_invalid.is_some() && self.raw.schema.is_none() {
-            self.reporter.warning(
-                &["on_invalid"],
-                "`on_invalid` does nothing without `schema`",
-                "write schema = \"schemas/NAME\"".replace("NAME", &self.name),
-            );
+    }
+
+    /// Secrets that prove nothing: somebody believes that they do.
+    pub(super) fn remark_unused(&self, verifier: &Verifier) {
+        if verifier.is_insecure() {
+            return;
+        }
+        for (index, secret) in self.known_secrets().iter().enumerate() {
+            if !verifier.uses(&secret.label) {
+                self.reporter.warning(
+                    &["secrets", &index.to_string()],
+                    format!("no `verify` table uses the secret {}", quote(&secret.label)),
+                    "take it out, or name it in the `secrets` of the table that it is for",
+                );
+            }
         }
     }
 
@@ -83,11 +112,14 @@ impl Compiler<'_> {
             Some(RawVerify::InsecureNone) => ("NONE".to_owned(), true),
             None => (String::new(), false),
         };
-        let secrets = self
-            .known_secrets()
-            .iter()
-            .map(|it| Arc::clone(&it.label))
-            .collect();
+        let secrets = match &self.secrets {
+            Listed::Enrolled => vec![Arc::from("enrolled")],
+            _ => self
+                .known_secrets()
+                .iter()
+                .map(|it| Arc::clone(&it.label))
+                .collect(),
+        };
         Summary {
             name: Arc::clone(&self.name),
             path: self
@@ -102,6 +134,7 @@ impl Compiler<'_> {
             schema: self.raw.schema.clone(),
             ack: self.raw.ack.clone().unwrap_or_else(|| "journal".to_owned()),
             enforce: self.raw.enforce.unwrap_or(true),
+            calls: Vec::new(),
         }
     }
 }

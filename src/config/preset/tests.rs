@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use super::*;
 use crate::config::value::quote;
 
@@ -74,6 +76,7 @@ fn the_users_keys_win() {
         ]
         .into(),
         reply: Some(RawReply {
+            headers: BTreeMap::new(),
             status: Some(200),
             body: text("ok"),
             content_type: None,
@@ -84,6 +87,7 @@ fn the_users_keys_win() {
         format: text("form"),
         config: [("b".to_owned(), "2".to_owned())].into(),
         reply: Some(RawReply {
+            headers: BTreeMap::new(),
             status: Some(202),
             body: None,
             content_type: None,
@@ -98,6 +102,7 @@ fn the_users_keys_win() {
     assert_eq!(
         merged.reply,
         Some(RawReply {
+            headers: BTreeMap::new(),
             status: Some(202),
             body: text("ok"),
             content_type: None

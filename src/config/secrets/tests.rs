@@ -8,6 +8,11 @@ use toml::de::DeTable;
 
 /// What a reference gives: label and secret, or `None`.
 fn resolve(reference: &str) -> Option<(String, Vec<u8>)> {
+    resolve_as(reference, Privacy::Secret).0
+}
+
+/// The secret with its label, and what is said of it.
+fn resolve_as(reference: &str, privacy: Privacy) -> (Option<(String, Vec<u8>)>, Vec<String>) {
     let directory = tempfile::tempdir().unwrap();
     fs::write(directory.path().join("unix"), "of-file\n").unwrap();
     fs::write(directory.path().join("dos"), "of-file\r\n").unwrap();
@@ -26,19 +31,24 @@ fn resolve(reference: &str) -> Option<(String, Vec<u8>)> {
     let text = format!("x = {reference}");
     let root = DeTable::parse(&text).unwrap();
     let problems = Problems::default();
-    let mut table = Table::root(
-        root.get_ref(),
-        Sink {
-            file: 0,
-            problems: &problems,
-        },
-    );
-    let vault = Vault {
-        directory: directory.path(),
-        surroundings: &surroundings,
+    let secret = {
+        let mut table = Table::root(
+            root.get_ref(),
+            Sink {
+                file: 0,
+                problems: &problems,
+            },
+        );
+        let vault = Vault {
+            directory: directory.path(),
+            surroundings: &surroundings,
+        };
+        let node = table.get("x");
+        node.and_then(|node| vault.resolve_as(&node, privacy))
     };
-    let secret = vault.resolve(&table.get("x")?)?;
-    Some((secret.label.to_string(), secret.secret.expose().to_vec()))
+    let secret = secret.map(|it| (it.label.to_string(), it.secret.expose().to_vec()));
+    let said = problems.into_found().into_iter();
+    (secret, said.map(|found| found.problem.what).collect())
 }
 
 #[track_caller]
@@ -81,4 +91,12 @@ fn what_is_no_reference_gives_nothing() {
     ] {
         assert_eq!(resolve(reference), None, "{reference}");
     }
+}
+
+#[test]
+fn a_public_key_is_no_secret_in_the_open() {
+    let warns = |reference: &str, privacy| !resolve_as(reference, privacy).1.is_empty();
+    assert!(warns("{ value = \"s3cr3t\" }", Privacy::Secret));
+    assert!(!warns("{ value = \"7b1a\" }", Privacy::Public));
+    assert!(!warns("{ value = \"whpk_7b1a\" }", Privacy::Secret));
 }

@@ -438,6 +438,13 @@ impl<'a> Look<'a> {
             };
             let subject = parsed.subject();
             let shown = quote(&subject.to_string());
+            if !parsed.is_ca() {
+                self.warning(
+                    which,
+                    format!("{shown} is no authority: it can sign no client's certificate"),
+                    "put the certificate of the authority that signed it there",
+                );
+            }
             let is_in_force = self.is_in_force(&shown, &parsed);
             authorities.names.push(Name {
                 der: subject.as_raw().to_vec(),

@@ -2,6 +2,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use super::*;
 use crate::edge::testing::drain;
@@ -55,7 +56,14 @@ fn every_reject() -> Vec<(Reject, u16, Fields)> {
             401,
             vec![("www-authenticate", CHALLENGE)],
         ),
+        (
+            Reject::EvidenceUnavailable("https://certs.example.com/: it answers 500".to_owned()),
+            503,
+            vec![("retry-after", "5")],
+        ),
+        (Reject::HandshakeRefused("x".to_owned()), 403, vec![]),
         (Reject::BodyTooLarge(1024), 413, vec![]),
+        (Reject::BatchTooLarge(5000), 413, vec![]),
         (Reject::BodyTooSlow, 408, vec![]),
         (Reject::BodyBroken, 400, vec![]),
         (Reject::UnsupportedType, 415, vec![]),
@@ -74,6 +82,7 @@ fn every_reject() -> Vec<(Reject, u16, Fields)> {
             quota.to_vec(),
         ),
         (Reject::JournalFull, 503, vec![("retry-after", "30")]),
+        (Reject::QueuesFull, 503, vec![("retry-after", "30")]),
         (Reject::JournalFailed, 503, vec![("retry-after", "30")]),
         (Reject::BrokerUnavailable, 503, vec![("retry-after", "5")]),
         (Reject::Overloaded, 503, vec![("retry-after", "2")]),
@@ -167,7 +176,7 @@ fn reply_of(status: StatusCode, body: Option<&str>, content_type: Option<&str>) 
 
 async fn accepted_with(reply_: Reply) -> (u16, Option<String>, String) {
     let response = reply(
-        &Ok(Outcome::Accepted(Uuid::nil(), reply_)),
+        &Ok(Outcome::Accepted(Receipt::Event(Uuid::nil()), reply_)),
         ID,
         Afterwards::Open,
     );
@@ -217,12 +226,15 @@ async fn what_an_accepted_event_is_answered() {
 async fn a_duplicate_is_answered_alike_and_marked() {
     let reply_ = reply_of(StatusCode::ACCEPTED, None, None);
     let first = reply(
-        &Ok(Outcome::Accepted(Uuid::nil(), reply_.clone())),
+        &Ok(Outcome::Accepted(
+            Receipt::Event(Uuid::nil()),
+            reply_.clone(),
+        )),
         ID,
         Afterwards::Open,
     );
     let second = reply(
-        &Ok(Outcome::Duplicate(Uuid::nil(), reply_)),
+        &Ok(Outcome::Duplicate(Receipt::Event(Uuid::nil()), reply_)),
         ID,
         Afterwards::Close,
     );
@@ -236,6 +248,7 @@ async fn a_duplicate_is_answered_alike_and_marked() {
 #[tokio::test]
 async fn a_handshake_is_never_a_page() {
     let handshake = HandshakeReply {
+        headers: HeaderMap::new(),
         status: StatusCode::OK,
         content_type: "text/plain".to_owned(),
         body: "<script>".to_owned(),
@@ -248,4 +261,20 @@ async fn a_handshake_is_never_a_page() {
         Some("nosniff")
     );
     assert_eq!(body(response).await, b"<script>");
+}
+
+#[tokio::test]
+async fn a_batch_is_answered_with_how_many_of_its_events_were_new() {
+    let receipt = Receipt::Batch {
+        name: "b\"1".into(),
+        stored: 2,
+        copies: 1,
+    };
+    let outcome = Outcome::Accepted(receipt, reply_of(StatusCode::ACCEPTED, None, None));
+    let response = reply(&Ok(outcome), ID, Afterwards::Open);
+    let body = String::from_utf8(body(response).await).unwrap();
+    assert_eq!(
+        body,
+        r#"{"batch":"b\"1","duplicates":1,"events":2,"status":"accepted"}"#
+    );
 }

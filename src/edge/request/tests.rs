@@ -147,7 +147,7 @@ impl Setup {
 }
 
 fn accepted() -> Outcome {
-    Outcome::Accepted(Uuid::nil(), reply_202())
+    Outcome::Accepted(Receipt::Event(Uuid::nil()), reply_202())
 }
 
 fn reply_202() -> Reply {
@@ -169,13 +169,14 @@ fn every_decision() -> Vec<Decision> {
         retry_after: Duration::from_secs(1),
     };
     let handshake = HandshakeReply {
+        headers: HeaderMap::new(),
         status: StatusCode::OK,
         content_type: "text/plain".to_owned(),
         body: "challenge".to_owned(),
     };
     let mut decisions = vec![
         Ok(accepted()),
-        Ok(Outcome::Duplicate(Uuid::nil(), reply_202())),
+        Ok(Outcome::Duplicate(Receipt::Event(Uuid::nil()), reply_202())),
         Ok(Outcome::Handshake(handshake)),
     ];
     let rejects = [
@@ -184,6 +185,7 @@ fn every_decision() -> Vec<Decision> {
         Reject::AddressNotAllowed,
         Reject::Ambiguous("part"),
         Reject::BodyTooLarge(1),
+        Reject::BatchTooLarge(1),
         Reject::BodyTooSlow,
         Reject::BodyBroken,
         Reject::UnsupportedType,
@@ -193,7 +195,9 @@ fn every_decision() -> Vec<Decision> {
         Reject::SchemaViolated(Vec::new()),
         Reject::PeerLimited(overrun()),
         Reject::SourceLimited(overrun()),
+        Reject::EvidenceUnavailable(String::new()),
         Reject::JournalFull,
+        Reject::QueuesFull,
         Reject::JournalFailed,
         Reject::BrokerUnavailable,
         Reject::Overloaded,
@@ -222,7 +226,14 @@ async fn every_decision_is_counted_once() {
                 reject.label()
             ),
         };
-        let mut expected = [ended.as_str(), received, used];
+        let mut expected = vec![ended.as_str(), received, used];
+        match &decision {
+            Ok(Outcome::Accepted(..)) => expected.push("hookgate_events_total{source=\"shop\"}"),
+            Ok(Outcome::Duplicate(..)) => {
+                expected.push("hookgate_event_copies_total{source=\"shop\"}");
+            }
+            Ok(Outcome::Handshake(_)) | Err(_) => {}
+        }
         expected.sort_unstable();
         setup.check_books(&expected);
     }

@@ -9,7 +9,7 @@ use loom::thread;
 
 use super::figures::{Row, release};
 use super::support::at;
-use crate::journal::handover::{Bounds, Desk, Handover, Monitor, Pending, Work};
+use crate::journal::handover::{Bounds, Desk, Entry, Handover, Monitor, Pending, Work};
 use crate::journal::*;
 
 #[derive(Debug)]
@@ -77,8 +77,11 @@ impl Table {
             let fate = fate.map(|position| position.0);
             answers.lock().unwrap().push(fate);
         });
-        self.handover
-            .push(Pending::new(Bytes::new(), at(), 32, done));
+        let entry = Entry {
+            payload: Bytes::new(),
+            frame_bytes: 32,
+        };
+        self.handover.push(Pending::new(vec![entry], at(), done));
     }
 
     /// A thread that appends one record.

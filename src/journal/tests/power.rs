@@ -70,34 +70,58 @@ impl Ledger {
         drop(journal);
     }
 
-    /// Appends some records at once.
+    /// Appends some records at once, some of them in groups.
     fn append(&mut self, journal: &Journal, disk: &FaultDisk, random: &mut fastrand::Rng) {
         let (tell, answers) = mpsc::channel();
         for _ in 0..random.u32(1..8) {
             let number = self.payloads.len() as u64;
-            let length = if random.u8(..8) == 0 {
-                random.usize(600..1500)
+            let size = if random.u8(..4) == 0 {
+                random.u64(2..6)
             } else {
-                random.usize(..100)
+                1
             };
-            let mut payload = number.to_be_bytes().to_vec();
-            payload.resize(8 + length, 0);
-            random.fill(&mut payload[8..]);
-            self.payloads.push(payload.clone());
+            let mut group: Vec<Bytes> = (0..size).map(|_| self.make(random)).collect();
             let (tell, disk) = (tell.clone(), disk.clone());
+            let numbers = number..number + size;
             let done: Completion =
-                Box::new(move |fate| tell.send((number, fate, disk.calls())).unwrap());
-            journal.append(Bytes::from(payload), at(), done);
-        }
-        drop(tell);
-        for (number, fate, calls) in answers {
-            match fate {
-                Ok(position) => {
-                    assert_eq!(self.safe.insert(position.0, (number, calls)), None);
+                Box::new(move |fate| tell.send((numbers, fate, disk.calls())).unwrap());
+            match group.pop() {
+                Some(alone) if group.is_empty() => journal.append(alone, at(), done),
+                last => {
+                    group.extend(last);
+                    journal.append_group(group, at(), done);
                 }
-                Err(error) => assert_eq!(error, AppendError::Full),
             }
         }
+        drop(tell);
+        for (numbers, fate, calls) in answers {
+            match fate {
+                Ok(first) => {
+                    for (number, position) in numbers.zip(first.0..) {
+                        assert_eq!(self.safe.insert(position, (number, calls)), None);
+                    }
+                }
+                Err(error) => assert!(
+                    matches!(error, AppendError::Full | AppendError::TooLarge),
+                    "{error}"
+                ),
+            }
+        }
+    }
+
+    /// The next payload.
+    fn make(&mut self, random: &mut fastrand::Rng) -> Bytes {
+        let number = self.payloads.len() as u64;
+        let length = if random.u8(..8) == 0 {
+            random.usize(600..1500)
+        } else {
+            random.usize(..100)
+        };
+        let mut payload = number.to_be_bytes().to_vec();
+        payload.resize(8 + length, 0);
+        random.fill(&mut payload[8..]);
+        self.payloads.push(payload.clone());
+        Bytes::from(payload)
     }
 
     /// Compares what is left when power is lost before a call.

@@ -93,6 +93,13 @@ pub(super) fn begin(journal: &Journal, payload: &[u8]) -> Answer {
     Answer(answer)
 }
 
+pub(super) fn begin_group(journal: &Journal, payloads: Vec<Bytes>) -> Answer {
+    let (tell, answer) = mpsc::sync_channel(2);
+    let done: Completion = Box::new(move |fate| tell.send(fate).unwrap());
+    journal.append_group(payloads, at(), done);
+    Answer(answer)
+}
+
 pub(super) fn append(journal: &Journal, payload: &[u8]) -> Result<Position, AppendError> {
     begin(journal, payload).wait()
 }

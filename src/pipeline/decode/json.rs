@@ -45,6 +45,12 @@ pub(crate) fn tree(body: &[u8]) -> Option<Value> {
     read(text, true, DuplicateKeys::Allow).ok()
 }
 
+/// The tree of a text without a key that is there twice. `None`: it is not taken.
+pub(crate) fn strict(text: &[u8]) -> Option<Value> {
+    let text = std::str::from_utf8(text).ok()?;
+    read(text, true, DuplicateKeys::Reject).ok()
+}
+
 /// Reads a text whole. Gives its tree when `keeps` is set, else `null`.
 pub(super) fn read(text: &str, keeps: bool, duplicates: DuplicateKeys) -> Result<Value, Fault> {
     let trail = RefCell::default();

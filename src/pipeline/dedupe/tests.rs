@@ -5,13 +5,19 @@ use super::*;
 const WINDOW: Duration = Duration::from_mins(1);
 const ID: Uuid = Uuid::from_u128(7);
 
-fn claim(dedupe: &Dedupe, id: &str, now: Instant) -> Claim {
-    dedupe.claim(&Arc::from("stripe"), id, WINDOW, now)
+/// What is known of one id of a source, by itself.
+fn claim_of(dedupe: &Dedupe, issuer: &Arc<str>, id: &str, now: Instant) -> Result<Claim, Twin> {
+    let mut claims = dedupe.claim(&[Some((Arc::clone(issuer), id.to_owned()))], WINDOW, now)?;
+    Ok(claims.remove(0))
+}
+
+fn claim(dedupe: &Dedupe, id: &str, now: Instant) -> Result<Claim, Twin> {
+    claim_of(dedupe, &Arc::from("stripe"), id, now)
 }
 
 fn fresh(dedupe: &Dedupe, id: &str, now: Instant) -> Fresh {
     match claim(dedupe, id, now) {
-        Claim::Fresh(fresh) => fresh,
+        Ok(Claim::Fresh(fresh)) => fresh,
         other => panic!("{id} is {other:?}"),
     }
 }
@@ -23,7 +29,7 @@ async fn a_copy_is_recognised_until_the_window_ends() {
     fresh(&dedupe, "a", start).commit(ID);
     assert!(matches!(
         claim(&dedupe, "a", start + WINDOW / 2),
-        Claim::Seen(ID)
+        Ok(Claim::Seen(ID))
     ));
     fresh(&dedupe, "a", start + WINDOW).commit(ID);
 }
@@ -33,8 +39,8 @@ async fn the_same_id_of_another_source_is_another_event() {
     let dedupe = Dedupe::new(10);
     let start = Instant::now();
     fresh(&dedupe, "a", start).commit(ID);
-    let other = dedupe.claim(&Arc::from("github"), "a", WINDOW, start);
-    assert!(matches!(other, Claim::Fresh(_)));
+    let other = claim_of(&dedupe, &Arc::from("github"), "a", start);
+    assert!(matches!(other, Ok(Claim::Fresh(_))));
 }
 
 #[tokio::test]
@@ -42,9 +48,7 @@ async fn a_twin_waits_for_the_first_copys_fate() {
     let dedupe = Dedupe::new(10);
     let start = Instant::now();
     let first = fresh(&dedupe, "a", start);
-    let (Claim::Pending(twin), Claim::Pending(late)) =
-        (claim(&dedupe, "a", start), claim(&dedupe, "a", start))
-    else {
+    let (Err(twin), Err(late)) = (claim(&dedupe, "a", start), claim(&dedupe, "a", start)) else {
         panic!("the second copy did not find the first");
     };
     first.commit(ID);
@@ -57,7 +61,7 @@ async fn a_failure_frees_the_id_and_tells_the_twin() {
     let dedupe = Dedupe::new(10);
     let start = Instant::now();
     let first = fresh(&dedupe, "a", start);
-    let Claim::Pending(twin) = claim(&dedupe, "a", start) else {
+    let Err(twin) = claim(&dedupe, "a", start) else {
         panic!("the second copy did not find the first");
     };
     drop(first);
@@ -77,7 +81,7 @@ async fn the_oldest_id_makes_room() {
     }
     assert_eq!(dedupe.len(), 2);
     assert_eq!(dedupe.horizon(), Some(ID));
-    assert!(matches!(claim(&dedupe, "c", start), Claim::Seen(_)));
+    assert!(matches!(claim(&dedupe, "c", start), Ok(Claim::Seen(_))));
     drop(fresh(&dedupe, "a", start));
 }
 
@@ -86,7 +90,7 @@ async fn an_event_from_before_a_restart_is_recognised_until_its_window_ends() {
     let dedupe = Dedupe::new(10);
     let start = Instant::now();
     dedupe.recall(&Arc::from("stripe"), "a", ID, start + WINDOW / 2);
-    assert!(matches!(claim(&dedupe, "a", start), Claim::Seen(ID)));
+    assert!(matches!(claim(&dedupe, "a", start), Ok(Claim::Seen(ID))));
     drop(fresh(&dedupe, "a", start + WINDOW / 2));
 }
 
@@ -95,13 +99,30 @@ async fn what_was_not_proved_does_not_speak_for_the_source() {
     let dedupe = Dedupe::new(10);
     let start = Instant::now();
     let shop = Arc::from("shop");
-    let stranger = dedupe.claim(&issuer(&shop, Coverage::None), "a", WINDOW, start);
-    let Claim::Fresh(stranger) = stranger else {
+    let stranger = claim_of(&dedupe, &issuer(&shop, Coverage::None), "a", start);
+    let Ok(Claim::Fresh(stranger)) = stranger else {
         panic!("{stranger:?}");
     };
     stranger.commit(ID);
-    let genuine = dedupe.claim(&issuer(&shop, Coverage::Full), "a", WINDOW, start);
-    assert!(matches!(genuine, Claim::Fresh(_)), "{genuine:?}");
+    let genuine = claim_of(&dedupe, &issuer(&shop, Coverage::Full), "a", start);
+    assert!(matches!(genuine, Ok(Claim::Fresh(_))), "{genuine:?}");
+}
+
+#[test]
+fn a_cloudevents_id_is_one_of_its_source() {
+    let shop: Arc<str> = Arc::from("shop");
+    let of = |source: Option<&str>| {
+        let origin = source.map(|source| Origin {
+            source: source.to_owned(),
+            subject: None,
+            time: None,
+        });
+        issuer_of(&shop, Coverage::Full, origin.as_ref())
+    };
+    assert_eq!(of(None), issuer(&shop, Coverage::Full));
+    assert_eq!(of(Some("/a")), of(Some("/a")));
+    assert_ne!(of(Some("/a")), of(Some("/b")));
+    assert_ne!(of(Some("/a")), of(None));
 }
 
 #[tokio::test]
@@ -110,6 +131,51 @@ async fn every_byte_of_a_long_id_counts() {
     let start = Instant::now();
     let long = "x".repeat(1 << 20);
     fresh(&dedupe, &long, start).commit(ID);
-    assert!(matches!(claim(&dedupe, &long, start), Claim::Seen(ID)));
+    assert!(matches!(claim(&dedupe, &long, start), Ok(Claim::Seen(ID))));
     drop(fresh(&dedupe, &format!("{long}y"), start));
+}
+
+/// The claims on several ids, in letters: new, seen, the same again.
+fn claim_all(dedupe: &Dedupe, ids: &[&str], now: Instant) -> Result<(String, Vec<Fresh>), Twin> {
+    let name = |id: &&str| Some((Arc::from("stripe"), (*id).to_owned()));
+    let names: Vec<_> = ids.iter().map(name).collect();
+    let claims = dedupe.claim(&names, WINDOW, now)?;
+    let (mut letters, mut fresh) = (String::new(), Vec::new());
+    for claim in claims {
+        letters.push(match claim {
+            Claim::Fresh(right) => {
+                fresh.push(right);
+                'n'
+            }
+            Claim::Seen(_) => 's',
+            Claim::Again => 'a',
+        });
+    }
+    Ok((letters, fresh))
+}
+
+#[tokio::test]
+async fn the_new_ones_of_a_batch_are_told_from_those_that_were_seen() {
+    let dedupe = Dedupe::new(10);
+    let start = Instant::now();
+    fresh(&dedupe, "b", start).commit(ID);
+    let (letters, fresh) = claim_all(&dedupe, &["a", "b", "c", "a"], start).unwrap();
+    assert_eq!(letters, "nsna");
+    fresh.into_iter().for_each(|fresh| fresh.commit(ID));
+    let (letters, _) = claim_all(&dedupe, &["a", "b", "c"], start).unwrap();
+    assert_eq!(letters, "sss");
+}
+
+/// Else two batches with the same ids in another order would wait for each other.
+#[tokio::test]
+async fn a_batch_with_a_twin_on_its_way_claims_nothing() {
+    let dedupe = Dedupe::new(10);
+    let start = Instant::now();
+    let first = fresh(&dedupe, "b", start);
+    let twin = claim_all(&dedupe, &["a", "b"], start).unwrap_err();
+    drop(fresh(&dedupe, "a", start));
+    drop(first);
+    assert_eq!(twin.fate().await, None);
+    let (letters, _fresh) = claim_all(&dedupe, &["a", "b"], start).unwrap();
+    assert_eq!(letters, "nn");
 }

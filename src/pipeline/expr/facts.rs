@@ -6,18 +6,23 @@ use std::cell::OnceCell;
 use serde_json::Value;
 
 use crate::pipeline::arrival::{Head, Inbound};
-use crate::pipeline::decode;
+use crate::pipeline::decode::multipart::{self, Content};
+use crate::pipeline::decode::{self, Kind, content_type, kind_of};
 use crate::pipeline::expr::{Found, Place, find_query, scalar};
 
 /// Most fields of a form that is read before its sender is known; more make it unreadable.
 pub(crate) const FORM_FIELDS_MAX: usize = 2_000;
+
+/// Names and values, in order.
+type Fields = Vec<(String, String)>;
 
 /// One request.
 #[derive(Debug)]
 pub(crate) struct Facts<'a> {
     pub(crate) head: &'a Head,
     pub(crate) body: &'a [u8],
-    form: OnceCell<Option<Vec<(String, String)>>>,
+    form: OnceCell<Option<Fields>>,
+    multipart: OnceCell<Option<Fields>>,
     json: OnceCell<Option<Value>>,
 }
 
@@ -34,6 +39,7 @@ impl<'a> Facts<'a> {
             head,
             body,
             form: OnceCell::new(),
+            multipart: OnceCell::new(),
             json: OnceCell::new(),
         }
     }
@@ -48,7 +54,7 @@ impl<'a> Facts<'a> {
             Place::Header(header) => header.find(&self.head.headers).map(Cow::Borrowed),
             Place::Query(name) => find_query(self.head, name).map(into_bytes),
             Place::Form(name) => {
-                let values = self.form()?.iter().filter(|(key, _)| key == name);
+                let values = self.fields()?.iter().filter(|(key, _)| key == name);
                 Found::of(values.map(|(_, value)| Cow::Borrowed(value.as_bytes())))
             }
             Place::Json(pointer) => match self.json()?.pointer(pointer).and_then(scalar) {
@@ -68,9 +74,31 @@ impl<'a> Facts<'a> {
         }
     }
 
+    /// The texts among the fields of the body, be it of the one kind of form or of the other: read
+    /// as it will be when the sender is known.
+    fn fields(&self) -> Result<&[(String, String)], Unreadable> {
+        if kind_of(&self.head.headers) != Some(Kind::Multipart) {
+            return self.form();
+        }
+        let fields = self.multipart.get_or_init(|| {
+            let content_type = content_type(&self.head.headers)?;
+            let parts = multipart::read(content_type, self.body).ok()?.into_iter();
+            let texts = parts.filter_map(|part| match part.content {
+                Content::Text(text) => Some((part.name, text)),
+                Content::File { .. } => None,
+            });
+            Some(texts.collect())
+        });
+        fields.as_deref().ok_or(Unreadable::Form)
+    }
+
     /// The body's fields, whatever its content type: a body that is not a form becomes an odd
-    /// field, so that a signature over the fields still covers it.
+    /// field, so that a signature over the fields still covers it. But not a multipart form, whose
+    /// files no signature over fields covers.
     pub(crate) fn form(&self) -> Result<&[(String, String)], Unreadable> {
+        if kind_of(&self.head.headers) == Some(Kind::Multipart) {
+            return Err(Unreadable::Form);
+        }
         let form = self.form.get_or_init(|| {
             let fields: Vec<_> = form_urlencoded::parse(self.body)
                 .into_owned()

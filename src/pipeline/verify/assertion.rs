@@ -21,6 +21,8 @@ pub(super) struct Assertion {
 pub(super) enum Rule {
     /// `PLACE == TEMPLATE`; an absent place is a refusal.
     Equals(Template),
+    /// `PLACE in VALUE VALUE ...`; an absent place is a refusal.
+    In(Vec<String>),
     /// `PLACE absent`.
     Absent,
 }
@@ -35,8 +37,20 @@ impl Assertion {
                 written,
             });
         }
+        if let Some((place, values)) = text.split_once(" in ")
+            && !text.contains("==")
+        {
+            let values = listed(values, config)?;
+            return Ok(Self {
+                place: Place::parse(place.trim())?,
+                rule: Rule::In(values),
+                written,
+            });
+        }
         let Some((place, template)) = text.split_once("==") else {
-            return Err("write `PLACE == VALUE` or `PLACE absent`".to_owned());
+            return Err(
+                "write `PLACE == VALUE`, `PLACE in VALUE VALUE` or `PLACE absent`".to_owned(),
+            );
         };
         let template = Template::parse(template.trim(), config)?;
         if template.any(|part| matches!(part, Part::Secret)) {
@@ -52,6 +66,13 @@ impl Assertion {
     pub(super) fn check(&self, given: &Given<'_>) -> Result<(), Refusal> {
         let holds = match &self.rule {
             Rule::Absent => !given.facts.is_there(&self.place)?,
+            Rule::In(values) => match given.facts.find(&self.place)? {
+                Found::Once(text) => values.iter().fold(false, |holds, value| {
+                    holds | bool::from(value.as_bytes().ct_eq(&text))
+                }),
+                Found::Absent => false,
+                Found::Twice => return Err(Refusal::Ambiguous(self.place.to_string())),
+            },
             Rule::Equals(template) => match given.facts.find(&self.place)? {
                 Found::Once(text) => template.render(given)?.ct_eq(&text).into(),
                 Found::Absent => false,
@@ -72,4 +93,23 @@ impl Assertion {
         };
         signed.covers(&self.place) && template.any(|part| matches!(part, Part::BodySha256Hex))
     }
+}
+
+/// Values with white space between them, as they are written or as `{config:NAME}` has them.
+fn listed(text: &str, config: &BTreeMap<String, String>) -> Result<Vec<String>, String> {
+    let name = text
+        .trim()
+        .strip_prefix("{config:")
+        .and_then(|rest| rest.strip_suffix('}'));
+    let text = match name {
+        None => text,
+        Some(name) => config.get(name).ok_or_else(|| {
+            format!("`{{config:{name}}}` asks for `{name}`, which `config` does not have")
+        })?,
+    };
+    let values: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
+    if values.is_empty() {
+        return Err("nothing is in an empty list".to_owned());
+    }
+    Ok(values)
 }

@@ -7,16 +7,37 @@
 
 use crate::pipeline::expr::facts::Facts;
 use crate::pipeline::verify::Verifier;
-use crate::pipeline::verify::key::Encoding;
-use crate::pipeline::verify::mac::Mac;
+use crate::pipeline::verify::key::{Encoding, KeyForm};
+use crate::pipeline::verify::mac::{Algorithm, Mac};
 use crate::pipeline::verify::refusal::Refusal;
 use crate::pipeline::verify::scheme::{Kind, Method, Ready, Scheme};
 use crate::pipeline::verify::template::Given;
+use crate::pipeline::verify::words::one_of;
+use crate::secret::Labelled;
 
 /// Longest challenge that is signed, in bytes.
 const CHALLENGE_BYTES_MAX: usize = 128;
 
-/// The first secret with the scheme's algorithm and encoding.
+/// Functions of a reply's template, for challenges that are signed in another way than events.
+const FUNCTIONS: [(&str, Algorithm, Encoding); 4] = [
+    ("hmac-sha256-hex", Algorithm::HmacSha256, Encoding::Hex),
+    (
+        "hmac-sha256-base64",
+        Algorithm::HmacSha256,
+        Encoding::Base64,
+    ),
+    ("hmac-sha1-hex", Algorithm::HmacSha1, Encoding::Hex),
+    ("hmac-sha1-base64", Algorithm::HmacSha1, Encoding::Base64),
+];
+
+/// What such a function takes for its key.
+const KEYS: [(&str, KeyForm); 3] = [
+    ("secret", KeyForm::Utf8),
+    ("sha1(secret)", KeyForm::Sha1),
+    ("sha256(secret)", KeyForm::Sha256),
+];
+
+/// The first secret with an algorithm and an encoding: the scheme's, or a function's.
 #[derive(Debug)]
 pub(crate) struct ChallengeSigner {
     mac: Box<Mac>,
@@ -78,6 +99,31 @@ impl Scheme {
 }
 
 impl ChallengeSigner {
+    /// By the name of a function and what it takes for its key; says what is wrong with them.
+    pub(crate) fn of_function(
+        function: &str,
+        key: &str,
+        secrets: &[Labelled],
+    ) -> Result<Self, String> {
+        let found = FUNCTIONS.iter().find(|(name, ..)| *name == function);
+        let Some((_, algorithm, encoding)) = found else {
+            let names = FUNCTIONS.map(|(name, ..)| name);
+            return Err(format!("`{function}` is not known; {}", one_of(&names)));
+        };
+        let Some((_, form)) = KEYS.iter().find(|(name, _)| *name == key) else {
+            let names = KEYS.map(|(name, _)| name);
+            return Err(format!("`{key}` is no key; {}", one_of(&names)));
+        };
+        let secret = secrets.first().map(|first| first.secret.expose());
+        let key = secret.and_then(|secret| form.key(secret));
+        let mac = key.and_then(|key| algorithm.keyed(&key));
+        let mac = mac.ok_or_else(|| format!("`{function}` needs a secret"))?;
+        Ok(Self {
+            mac: Box::new(mac),
+            encoding: *encoding,
+        })
+    }
+
     /// The signature as text, or `None` for what is no challenge.
     pub(crate) fn sign(&self, challenge: &str) -> Option<String> {
         let is_short = (1..=CHALLENGE_BYTES_MAX).contains(&challenge.len());

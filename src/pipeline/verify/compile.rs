@@ -4,24 +4,30 @@ use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 
+use crate::authorities::Authorities;
 use crate::config::problem::Problem;
-use crate::config::raw::{RawList, RawScheme};
+use crate::config::raw::{RawFetch, RawList, RawScheme};
 use crate::delivery::Coverage;
+use crate::pipeline::evidence::Hosts;
 use crate::pipeline::expr::{Header, Place};
 use crate::pipeline::verify::Context;
 use crate::pipeline::verify::assertion::Assertion;
+use crate::pipeline::verify::fetched::{FetchedKey, Form, PathPattern};
+use crate::pipeline::verify::jwt;
 use crate::pipeline::verify::key::{Encoding, KeyForm};
 use crate::pipeline::verify::mac::Algorithm;
 use crate::pipeline::verify::public::{PublicAlgorithm, PublicForm};
 use crate::pipeline::verify::scheme::{Key, Kind, Method, Ready, Scheme, Signing};
 use crate::pipeline::verify::signature::{List, Named, Signature, Spot};
+use crate::pipeline::verify::sns;
 use crate::pipeline::verify::stamp::{Stamp, StampSpot, TOLERANCE_DEFAULT, Unit};
 use crate::pipeline::verify::template::{Part, Template};
+use crate::pipeline::verify::url::UrlVariant;
 use crate::pipeline::verify::words::{did_you_mean, one_of};
 use crate::secret::Labelled;
 
 /// What `algorithm` takes.
-const ALGORITHMS: [(&str, Asked); 11] = [
+const ALGORITHMS: [(&str, Asked); 15] = [
     ("hmac-sha256", Asked::Signed(Algorithm::HmacSha256)),
     ("hmac-sha1", Asked::Signed(Algorithm::HmacSha1)),
     ("hmac-sha384", Asked::Signed(Algorithm::HmacSha384)),
@@ -37,12 +43,13 @@ const ALGORITHMS: [(&str, Asked); 11] = [
         "rsa-pkcs1-sha256",
         Asked::Public(PublicAlgorithm::RsaPkcs1Sha256),
     ),
+    ("sns", Asked::Sns),
     ("token", Asked::Token),
     ("basic", Asked::Basic),
+    ("jwt", Asked::Jwt),
+    ("rfc9421", Asked::Message),
+    ("client-certificate", Asked::Certificate),
 ];
-
-/// What `algorithm` will take.
-const ALGORITHMS_LATER: [&str; 2] = ["jwt", "client-certificate"];
 
 /// What is signed when the configuration does not say.
 const SIGNED_DEFAULT: &str = "{body}";
@@ -54,8 +61,12 @@ const BASIC_DEFAULT: &str = "header:Authorization";
 enum Asked {
     Signed(Algorithm),
     Public(PublicAlgorithm),
+    Sns,
     Token,
     Basic,
+    Jwt,
+    Message,
+    Certificate,
 }
 
 /// What is wrong with one table.
@@ -89,26 +100,31 @@ pub(super) fn compile(
     }
 }
 
-struct Compiler<'a> {
+pub(super) struct Compiler<'a> {
     context: &'a Context<'a>,
     mistakes: Mistakes,
 }
 
 impl Compiler<'_> {
-    fn wrong(&mut self, key: &str, what: impl Into<String>, help: impl Into<String>) {
+    pub(super) fn wrong(&mut self, key: &str, what: impl Into<String>, help: impl Into<String>) {
         self.mistakes
             .of_table
             .push(Problem::error(&[key], what).help(help));
     }
 
     /// The result, or nothing and a problem at `key`.
-    fn take<T>(&mut self, key: &str, result: Result<T, String>) -> Option<T> {
+    pub(super) fn take<T>(&mut self, key: &str, result: Result<T, String>) -> Option<T> {
         result
             .map_err(|what| self.mistakes.of_table.push(Problem::error(&[key], what)))
             .ok()
     }
 
-    fn word<T: Copy>(&mut self, key: &str, text: Option<&str>, known: &[(&str, T)]) -> Option<T> {
+    pub(super) fn word<T: Copy>(
+        &mut self,
+        key: &str,
+        text: Option<&str>,
+        known: &[(&str, T)],
+    ) -> Option<T> {
         let Some(text) = text else {
             return known.first().map(|(_, default)| *default);
         };
@@ -129,26 +145,100 @@ impl Compiler<'_> {
 
     fn scheme(&mut self, raw: &RawScheme, lenient: bool) -> Option<Scheme> {
         let asked = self.algorithm(raw.algorithm.as_deref());
+        self.ensure_belonging(raw, asked);
+        self.ensure_no_claims(raw, asked);
+        match asked {
+            Some(Asked::Message) => self.message(raw, lenient),
+            Some(Asked::Certificate) => Some(self.certificate(raw)),
+            asked => self.value(raw, asked, lenient),
+        }
+    }
+
+    pub(super) fn asserts(&mut self, raw: &RawScheme) -> Vec<Assertion> {
+        let parse = |text: &String| {
+            let parsed = Assertion::parse(text, self.context.config);
+            self.take("assert", parsed)
+        };
+        raw.assert.iter().filter_map(parse).collect()
+    }
+
+    /// The source's address, as its sender was told.
+    pub(super) fn url(&self) -> Option<&str> {
+        self.context.url.as_deref()
+    }
+
+    /// Reports what is said of another algorithm: it would be ignored in silence.
+    fn ensure_belonging(&mut self, raw: &RawScheme, asked: Option<Asked>) {
+        let Some(asked) = asked else {
+            return;
+        };
+        let (message, holder) = (&raw.message, &raw.holder);
+        let of_message = [
+            ("signature_algorithm", message.signature_algorithm.is_some()),
+            ("label", message.label.is_some()),
+            ("covered", !message.covered.is_empty()),
+            ("tag", message.tag.is_some()),
+        ];
+        let of_holder = [
+            ("subject", !holder.subject.is_empty()),
+            ("san", !holder.san.is_empty()),
+            ("fingerprint", !holder.fingerprint.is_empty()),
+        ];
+        let of_value = [
+            ("signature", !raw.signature.is_empty()),
+            ("prefix", raw.prefix.is_some()),
+            ("list", raw.list.is_some()),
+            ("encoding", raw.encoding.is_some()),
+            ("signed", raw.signed.is_some()),
+            ("timestamp", raw.timestamp.is_some()),
+            ("timestamp_unit", raw.timestamp_unit.is_some()),
+            ("url_variants", !raw.url_variants.is_empty()),
+        ];
+        let of_secrets = [
+            ("secrets", !raw.secrets.is_empty()),
+            ("key", raw.key.is_some()),
+            ("tolerance", raw.tolerance.is_some()),
+        ];
+        let (is_message, is_holder) = (asked == Asked::Message, asked == Asked::Certificate);
+        let foreign = std::iter::empty()
+            .chain(of_message.into_iter().filter(|_| !is_message))
+            .chain(of_holder.into_iter().filter(|_| !is_holder))
+            .chain(of_value.into_iter().filter(|_| is_message || is_holder))
+            .chain(of_secrets.into_iter().filter(|_| is_holder));
+        for (key, _) in foreign.filter(|(_, said)| *said) {
+            let algorithm = raw.algorithm.as_deref().unwrap_or_default();
+            self.wrong(
+                key,
+                format!("`{key}` says nothing about `{algorithm}`"),
+                "leave it out",
+            );
+        }
+    }
+
+    /// A table about what stands somewhere in the request.
+    fn value(&mut self, raw: &RawScheme, asked: Option<Asked>, lenient: bool) -> Option<Scheme> {
         let signature = self.signature(raw, asked);
-        let asserts: Vec<Assertion> = raw
-            .assert
-            .iter()
-            .filter_map(|text| self.take("assert", Assertion::parse(text, self.context.config)))
-            .collect();
+        let asserts = self.asserts(raw);
         let (kind, template) = match asked {
+            Some(Asked::Jwt) => {
+                let jwt = jwt::compile(raw, self.context, lenient, &mut self.mistakes);
+                (jwt.map(|jwt| Kind::Jwt(Box::new(jwt))), None)
+            }
             Some(Asked::Token) => (Some(Kind::Token), None),
             Some(Asked::Basic) => (Some(Kind::Basic), None),
             Some(Asked::Signed(algorithm)) => self.signing(raw, Some(algorithm)),
             Some(Asked::Public(algorithm)) => self.public_signing(raw, algorithm),
+            Some(Asked::Sns) => self.sns_signing(raw),
             // Most tables are about a signature, and what is said of one can be judged.
-            None => self.signing(raw, None),
+            _ => self.signing(raw, None),
         };
         let is_token = matches!(kind, Some(Kind::Token | Kind::Basic));
         if is_token {
             self.ensure_unsaid(raw);
         }
+        let is_jwt = asked == Some(Asked::Jwt);
         let template = template.as_ref();
-        let stamp = if is_token && raw.timestamp.is_some() {
+        let stamp = if is_jwt || is_token && raw.timestamp.is_some() {
             None
         } else {
             self.stamp(raw, template)
@@ -163,11 +253,26 @@ impl Compiler<'_> {
         }
         // Whether there have to be secrets is up to the algorithm.
         let judges_keys = asked.is_some() || !self.context.secrets.is_empty();
-        let keys = kind
-            .as_ref()
-            .filter(|_| judges_keys)
-            .map(|kind| self.keys(kind, &raw.secrets, lenient));
-        let coverage = coverage(template, &asserts);
+        let fetched = raw.fetch.as_ref().map(|raw| self.fetched(raw, asked));
+        if asked == Some(Asked::Sns) && raw.fetch.is_none() {
+            self.wrong(
+                "algorithm",
+                "`sns` without `fetch`: nobody knows where its certificates are",
+                "write provider = \"sns\", or [sources.NAME.verify.fetch] with url and hosts",
+            );
+        }
+        let keys = match (&kind, &fetched) {
+            (_, Some(_)) => Some(Vec::new()),
+            // It holds its own, each made for the algorithms of the table.
+            (Some(Kind::Jwt(_)), None) => Some(Vec::new()),
+            (Some(kind), None) if judges_keys => Some(self.keys(kind, &raw.secrets, lenient)),
+            _ => None,
+        };
+        let other_urls = self.other_urls(raw, template.is_some_and(wants_url));
+        let coverage = match &kind {
+            Some(Kind::Jwt(jwt)) if jwt.covers_body() => Coverage::Full,
+            _ => coverage(template, &asserts),
+        };
         let url = self.context.url.clone();
         Some(Scheme {
             kind: kind?,
@@ -176,21 +281,36 @@ impl Compiler<'_> {
             asserts,
             coverage,
             keys: keys?,
+            fetched: match fetched {
+                None => None,
+                Some(fetched) => Some(fetched?),
+            },
             url,
+            other_urls,
         })
+    }
+
+    fn other_urls(&mut self, raw: &RawScheme, signs_url: bool) -> Vec<String> {
+        if !raw.url_variants.is_empty() && !signs_url {
+            self.wrong(
+                "url_variants",
+                "the URL is not part of what is signed",
+                "leave it out, or put `{url}` into `signed`",
+            );
+        }
+        let mut urls = Vec::new();
+        for word in &raw.url_variants {
+            let variant = self.word("url_variants", Some(word), &UrlVariant::ALL);
+            let url = self.context.url.as_deref();
+            urls.extend(variant.zip(url).and_then(|(variant, url)| variant.of(url)));
+        }
+        urls
     }
 
     fn algorithm(&mut self, text: Option<&str>) -> Option<Asked> {
         let names: Vec<&str> = ALGORITHMS.iter().map(|(name, _)| *name).collect();
         match text {
             None => self.wrong("algorithm", "`algorithm` is missing", one_of(&names)),
-            Some(text) if ALGORITHMS_LATER.contains(&text) => {
-                self.wrong(
-                    "algorithm",
-                    format!("`{text}` is not available yet"),
-                    one_of(&names),
-                );
-            }
             Some(text) => return self.word("algorithm", Some(text), &ALGORITHMS),
         }
         None
@@ -199,11 +319,26 @@ impl Compiler<'_> {
     fn signature(&mut self, raw: &RawScheme, asked: Option<Asked>) -> Option<Signature> {
         let mut spots = Vec::new();
         for text in &raw.signature {
-            spots.extend(self.take("signature", spot(text)));
+            let spot = match text.strip_prefix("json:").filter(|it| it.contains("/*")) {
+                Some(pointer) if matches!(asked, Some(Asked::Token | Asked::Jwt)) => each(pointer),
+                _ => spot(text),
+            };
+            spots.extend(self.take("signature", spot));
+        }
+        let is_each = |spot: &Spot| matches!(spot, Spot::Each { .. });
+        let is_plain = spots.len() == 1 && raw.list.is_none() && raw.prefix.is_none();
+        if spots.iter().any(is_each) && !is_plain {
+            self.wrong(
+                "signature",
+                "every element of a list has to be right, so nothing else can stand beside it",
+                "name one place, without `list` and `prefix`",
+            );
         }
         if raw.signature.is_empty() {
             if asked == Some(Asked::Basic) {
                 spots.extend(self.take("signature", spot(BASIC_DEFAULT)));
+            } else if asked == Some(Asked::Sns) {
+                spots.extend(self.take("signature", spot(sns::SIGNATURE)));
             } else {
                 self.wrong(
                     "signature",
@@ -308,6 +443,88 @@ impl Compiler<'_> {
         (kind, template)
     }
 
+    /// The same for Amazon SNS, which has its own way with everything.
+    fn sns_signing(&mut self, raw: &RawScheme) -> (Option<Kind>, Option<Template>) {
+        let said = [
+            ("signed", raw.signed.is_some()),
+            ("encoding", raw.encoding.is_some()),
+            ("key", raw.key.is_some()),
+        ];
+        for (key, _) in said.into_iter().filter(|(_, said)| *said) {
+            let what = format!("`{key}` is not for `sns`, which says it itself");
+            self.wrong(key, what, "leave it out");
+        }
+        let signing = Signing {
+            method: Method::Public {
+                algorithm: PublicAlgorithm::Sns,
+                form: PublicForm::Pem,
+            },
+            encoding: Encoding::Base64,
+            template: Template::sns(),
+        };
+        (Some(Kind::Signed(signing)), Some(Template::sns()))
+    }
+
+    /// Where the key is fetched from. What is wrong with it is a problem at `fetch`.
+    fn fetched(&mut self, raw: &RawFetch, asked: Option<Asked>) -> Option<FetchedKey> {
+        let example = "for example `fetch = { url = \"header:X-Cert-Url\", hosts = \
+                       [\"certs.example.com\"] }`";
+        let url = match &raw.url {
+            Some(text) => self.take("fetch", Place::parse(text)),
+            None => {
+                let what = "`url` is missing: nobody knows where the request names the key";
+                self.wrong("fetch", what, example);
+                None
+            }
+        };
+        if raw.hosts.is_empty() {
+            let what = "`hosts` is missing: a request could name any";
+            self.wrong("fetch", what, example);
+        }
+        let hosts = Hosts::parse(&raw.hosts).map_err(|(_, what)| what);
+        let hosts = self.take("fetch", hosts);
+        let path = raw.path.as_deref().map(PathPattern::parse).transpose();
+        let path = self.take("fetch", path)?.unwrap_or_default();
+        let form = match raw.holds.as_deref() {
+            None | Some("certificate") => Form::Certificate,
+            Some(text) => match Place::parse(text) {
+                Ok(Place::Json(pointer)) => Form::Json(pointer),
+                _ => {
+                    let what = format!("`holds` cannot be `{text}`");
+                    let help = "it can be `certificate`, or `json:/pointer` to a shared key";
+                    self.wrong("fetch", what, help);
+                    return None;
+                }
+            },
+        };
+        let fits = match asked {
+            Some(Asked::Public(_) | Asked::Sns) => form == Form::Certificate,
+            Some(Asked::Signed(_)) => form != Form::Certificate,
+            Some(
+                Asked::Token | Asked::Basic | Asked::Jwt | Asked::Message | Asked::Certificate,
+            ) => false,
+            None => true,
+        };
+        if !fits {
+            let what = "what is fetched is no key for this `algorithm`";
+            let help = "a certificate is for `rsa-pkcs1-sha256` and its like, `holds = \
+                        \"json:/pointer\"` for `hmac-` algorithms";
+            self.wrong("fetch", what, help);
+        }
+        if !raw.names.is_empty() && form != Form::Certificate {
+            let what = "`names` are for certificates";
+            self.wrong("fetch", what, "leave them out");
+        }
+        Some(FetchedKey {
+            url: url?,
+            hosts: hosts?,
+            path,
+            form,
+            names: raw.names.clone(),
+            authorities: Authorities::with(Vec::new()),
+        })
+    }
+
     fn signed(&mut self, raw: &RawScheme, method: Method) -> (Option<Kind>, Option<Template>) {
         let encoding = self.word("encoding", raw.encoding.as_deref(), &Encoding::ALL);
         let text = raw.signed.as_deref().unwrap_or(SIGNED_DEFAULT);
@@ -349,6 +566,23 @@ impl Compiler<'_> {
                 key,
                 format!("`{key}` says nothing about a token"),
                 "leave it out",
+            );
+        }
+    }
+
+    /// What is about the claims of a token would be ignored in silence.
+    fn ensure_no_claims(&mut self, raw: &RawScheme, asked: Option<Asked>) {
+        let counts = |key: &str| match asked {
+            Some(Asked::Jwt) => true,
+            // A certificate has an issuer too.
+            Some(Asked::Certificate) => key == "issuer",
+            _ => false,
+        };
+        for key in raw.token.said().into_iter().filter(|key| !counts(key)) {
+            self.wrong(
+                key,
+                format!("`{key}` is about tokens that their issuer signed"),
+                "leave it out, or write `algorithm = \"jwt\"`",
             );
         }
     }
@@ -417,7 +651,7 @@ impl Compiler<'_> {
     }
 
     /// The source's secrets as keys; of `labels`, if there are any, only those.
-    fn keys(&mut self, kind: &Kind, labels: &[String], lenient: bool) -> Vec<Key> {
+    pub(super) fn keys(&mut self, kind: &Kind, labels: &[String], lenient: bool) -> Vec<Key> {
         let mut keys = Vec::new();
         let mut unfit = Vec::new();
         let known = |label: &String| self.context.secrets.iter().any(|it| *it.label == **label);
@@ -474,6 +708,23 @@ fn spot(text: &str) -> Result<Spot, String> {
     Place::parse(text).map(Spot::At)
 }
 
+/// `/value/*/clientState`.
+fn each(pointer: &str) -> Result<Spot, String> {
+    match pointer.split_once("/*") {
+        Some((list, member))
+            if !member.contains('*') && (member.is_empty() || member.starts_with('/')) =>
+        {
+            Ok(Spot::Each {
+                list: list.to_owned(),
+                member: member.to_owned(),
+            })
+        }
+        _ => Err(format!(
+            "`{pointer}`: one `*` stands for every element of one list"
+        )),
+    }
+}
+
 /// Why a secret cannot be used. Says nothing of the secret itself.
 struct Unfit {
     what: String,
@@ -489,8 +740,12 @@ fn ready(kind: &Kind, labelled: &Labelled) -> Result<Ready, Unfit> {
     if secret.is_empty() {
         return Err(unfit("is empty", "take it from the provider's settings"));
     }
-    let is_public = |signing: &Signing| matches!(signing.method, Method::Public { .. });
-    let takes_public = matches!(kind, Kind::Signed(signing) if is_public(signing));
+    let method = match kind {
+        Kind::Signed(signing) => Some(signing.method),
+        Kind::Message(message) => Some(message.method),
+        Kind::Token | Kind::Basic | Kind::Jwt(_) | Kind::Certificate(_) => None,
+    };
+    let takes_public = matches!(method, Some(Method::Public { .. }));
     if !takes_public && PublicForm::is_written_as_public(secret) {
         return Err(unfit(
             "is a public key, which anybody may know",
@@ -498,43 +753,41 @@ fn ready(kind: &Kind, labelled: &Labelled) -> Result<Ready, Unfit> {
              which of them count there",
         ));
     }
-    match kind {
-        Kind::Signed(signing) => {
-            let badly_written = |name, help| Unfit {
-                what: format!("is not written as {name}"),
-                help,
-            };
-            match signing.method {
-                Method::Shared { algorithm, form } => {
-                    let key = form.key(secret);
-                    let key = key.ok_or_else(|| badly_written(form.name(), form.looks()))?;
-                    let mac = algorithm.keyed(&key);
-                    mac.map(|mac| Ready::Mac(Box::new(mac)))
-                        .ok_or_else(|| unfit("cannot be used as a key", "use another `algorithm`"))
-                }
-                Method::Public { algorithm, form } => {
-                    let key = form.key(secret);
-                    let key = key.ok_or_else(|| badly_written(form.name(), form.looks()))?;
-                    let public = algorithm.public_key(&key);
-                    public.map(|key| Ready::Public(Box::new(key))).ok_or_else(|| {
-                        let help = "copy the whole key from the provider's page, or use another \
-                                    `algorithm`";
-                        unfit(&format!("is no public key for {}", algorithm.name()), help)
-                    })
-                }
-            }
+    let badly_written = |name, help| Unfit {
+        what: format!("is not written as {name}"),
+        help,
+    };
+    match (kind, method) {
+        (_, Some(Method::Shared { algorithm, form })) => {
+            let key = form.key(secret);
+            let key = key.ok_or_else(|| badly_written(form.name(), form.looks()))?;
+            let mac = algorithm.keyed(&key);
+            mac.map(|mac| Ready::Mac(Box::new(mac)))
+                .ok_or_else(|| unfit("cannot be used as a key", "use another `algorithm`"))
         }
-        Kind::Basic if !secret.contains(&b':') => Err(unfit(
+        (_, Some(Method::Public { algorithm, form })) => {
+            let key = form.key(secret);
+            let key = key.ok_or_else(|| badly_written(form.name(), form.looks()))?;
+            let public = algorithm.public_key(&key);
+            public
+                .map(|key| Ready::Public(Box::new(key)))
+                .ok_or_else(|| {
+                    let help = "copy the whole key from the provider's page, or use another \
+                            `algorithm`";
+                    unfit(&format!("is no public key for {}", algorithm.name()), help)
+                })
+        }
+        (Kind::Basic, None) if !secret.contains(&b':') => Err(unfit(
             "is not of the form `USER:PASSWORD`",
             "write both into one secret, with a colon between them",
         )),
-        Kind::Token | Kind::Basic => Ok(Ready::Hash(Sha256::digest(secret).into())),
+        (_, None) => Ok(Ready::Hash(Sha256::digest(secret).into())),
     }
 }
 
 /// How much of the body the proof covers. A checksum that is no cryptographic hash covers nothing
 /// by itself, so it counts like a field.
-fn coverage(template: Option<&Template>, asserts: &[Assertion]) -> Coverage {
+pub(super) fn coverage(template: Option<&Template>, asserts: &[Assertion]) -> Coverage {
     let Some(template) = template else {
         return Coverage::Token;
     };
@@ -544,6 +797,7 @@ fn coverage(template: Option<&Template>, asserts: &[Assertion]) -> Coverage {
             part,
             Part::BodyCrc32
                 | Part::FormSorted
+                | Part::Sns
                 | Part::Value {
                     place: Place::Form(_) | Place::Json(_),
                     ..

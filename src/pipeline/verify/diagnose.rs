@@ -4,9 +4,13 @@
 //! say which change would make the proof hold, never what the proof would be.
 
 mod body;
+mod make_up;
+mod mode;
 mod rewrite;
+mod url;
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use http::HeaderMap;
 
@@ -39,6 +43,16 @@ const ALGORITHMS: [(&str, Algorithm); 4] = [
 ];
 
 impl Verifier {
+    /// What message signatures of this request are over, where the source has such; never a secret.
+    pub(crate) fn signature_base(&self, inbound: &Inbound) -> Option<String> {
+        let facts = Facts::of(inbound);
+        let lines = self.schemes.iter().find_map(|scheme| match &scheme.kind {
+            Kind::Message(message) => message.shown(&facts),
+            _ => None,
+        });
+        lines.map(|lines| format!("the signature is over {}", lines.join(" | ")))
+    }
+
     /// What a person could change so that this request passes, where one of the usual mistakes
     /// explains the refusal. `None`: nothing to add to the refusal itself.
     pub(crate) fn diagnose(
@@ -51,26 +65,28 @@ impl Verifier {
         let scheme = self
             .schemes
             .iter()
-            .find(|scheme| scheme.check(&facts, now).is_err())?;
+            .find(|scheme| scheme.check(&facts, None, now).is_err())?;
         match refusal {
             Refusal::Absent(_) | Refusal::FieldAbsent(_) | Refusal::TimestampAbsent(_) => {
                 Some(scheme.similar_headers(&facts.head.headers))
             }
             Refusal::Prefix { .. } => scheme.other_prefix(&facts),
             Refusal::Undecodable { .. } => scheme.other_encoding(&facts),
+            Refusal::Mismatch(_) if matches!(scheme.kind, Kind::Message(_)) => Some(
+                "most likely the secret is another one, or the sender knows another address than \
+                 `public_url`"
+                    .to_owned(),
+            ),
             Refusal::Mismatch(_) => {
                 let mistake = scheme.mistake(&facts);
                 let mistake = mistake.or_else(|| scheme.other_length(&facts));
-                Some(mistake.unwrap_or_else(|| {
-                    let why = if is_short(&facts) {
-                        "the body is not all that was sent, so no secret can match"
-                    } else {
-                        "most likely the secret is another one, or the body was changed on its way"
-                    };
-                    format!("none of the usual mistakes explains it: {why}")
-                }))
+                Some(mistake.unwrap_or_else(|| unexplained(&facts)))
             }
             Refusal::WrongToken(_) => scheme.token_mistake(&facts),
+            Refusal::BadToken(fault) => match &scheme.kind {
+                Kind::Jwt(jwt) => jwt.mistake(&scheme.signature, &facts, fault),
+                _ => None,
+            },
             Refusal::TimestampUnreadable { .. }
             | Refusal::Stale { .. }
             | Refusal::Future { .. } => scheme.other_unit(&facts, now),
@@ -79,13 +95,78 @@ impl Verifier {
             | Refusal::TooMany(_)
             | Refusal::FieldUnsafe(_)
             | Refusal::BodyUnreadable(_)
+            | Refusal::UrlNotAllowed { .. }
+            | Refusal::NoEvidence
+            | Refusal::Evidence(_)
             | Refusal::Challenge
+            | Refusal::NotCovered(_)
+            | Refusal::Unsupported(_)
+            | Refusal::Parameter { .. }
+            | Refusal::Expired(_)
+            | Refusal::CertificateAbsent
+            | Refusal::NotEnrolled
+            | Refusal::EnrolmentClosed
+            | Refusal::EnrolmentUnfit
             | Refusal::Asserted(_) => None,
+            Refusal::Digest => Some(
+                "the body was changed after the sender hashed it, or the digest is of another \
+                 coding of it"
+                    .to_owned(),
+            ),
+            Refusal::CertificateOther(_) => scheme.shown_certificate(&facts),
         }
     }
 }
 
+impl Verifier {
+    /// The label of the first secret of `other` with which the proof would hold here.
+    pub(crate) fn holds_with_key_of(&self, other: &Self, inbound: &Inbound) -> Option<Arc<str>> {
+        let facts = Facts::of(inbound);
+        let keys = || other.schemes.iter().flat_map(|scheme| &scheme.keys);
+        self.schemes.iter().find_map(|scheme| {
+            let sent = scheme.signature.sent(&facts).ok()?;
+            let trial = scheme.trial(&sent);
+            let fits = |secret: &[u8]| match (&trial, &scheme.kind) {
+                (Some(trial), _) => trial.holds_with(&facts, secret),
+                (None, Kind::Token) => sent.iter().any(|sent| *sent.text == *secret),
+                (None, _) => false,
+            };
+            let key = keys().find(|key| fits(key.secret.expose()))?;
+            Some(Arc::clone(&key.label))
+        })
+    }
+}
+
 impl Scheme {
+    fn shown_certificate(&self, facts: &Facts<'_>) -> Option<String> {
+        let certificate = facts.head.certificate.as_deref()?;
+        Some(format!(
+            "it is of `{}`, issued by `{}`, for {}, with the fingerprint {}",
+            certificate.subject,
+            certificate.issuer,
+            match certificate.names.as_slice() {
+                [] => "no alternative name".to_owned(),
+                names => names.join(", "),
+            },
+            certificate.fingerprint
+        ))
+    }
+
+    /// What is configured, to be changed in one thing at a time.
+    fn trial<'a>(&'a self, sent: &'a [Sent<'a>]) -> Option<Trial<'a>> {
+        let Kind::Signed(signing) = &self.kind else {
+            return None;
+        };
+        Some(Trial {
+            scheme: self,
+            sent,
+            method: signing.method,
+            encoding: signing.encoding,
+            template: &signing.template,
+            url: self.url.clone(),
+        })
+    }
+
     /// Headers that may be what was looked for under another name.
     fn similar_headers(&self, headers: &HeaderMap) -> String {
         let wanted = self.header_names();
@@ -111,7 +192,8 @@ impl Scheme {
             match spot {
                 Spot::At(Place::Header(header)) => names.push(header.name.as_str()),
                 Spot::HeadersLike { prefix, .. } => names.push(prefix),
-                Spot::At(Place::Query(_) | Place::Form(_) | Place::Json(_)) => {}
+                Spot::At(Place::Query(_) | Place::Form(_) | Place::Json(_)) | Spot::Each { .. } => {
+                }
             }
         }
         if let Some(StampSpot::At(Place::Header(header))) = self.stamp.as_ref().map(|s| &s.spot) {
@@ -132,12 +214,10 @@ impl Scheme {
     fn other_prefix(&self, facts: &Facts<'_>) -> Option<String> {
         let bare = self.signature.without_prefix();
         let sent = bare.sent(facts).ok()?;
-        let text = std::str::from_utf8(&sent.first()?.text).ok()?;
-        let beginning = text.find(['=', ' ']).and_then(|end| text.get(..=end));
-        match beginning.filter(|beginning| beginning.len() <= PREFIX_SHOWN_BYTES_MAX) {
-            Some(beginning) => Some(format!("it begins with `{beginning}`")),
-            None => Some("it has no prefix; should `prefix` be left out?".to_owned()),
-        }
+        Some(match beginning(&sent.first()?.text) {
+            Some((beginning, _)) => format!("it begins with `{beginning}`"),
+            None => "it has no prefix; should `prefix` be left out?".to_owned(),
+        })
     }
 
     fn other_encoding(&self, facts: &Facts<'_>) -> Option<String> {
@@ -147,6 +227,16 @@ impl Scheme {
         let sent = self.signature.sent(facts).ok()?;
         let text = &sent.first()?.text;
         let wanted = signing.method.signature_bytes()?;
+        if let Some((prefix, rest)) = beginning(text)
+            && signing
+                .encoding
+                .decode(rest)
+                .is_some_and(|it| it.len() == wanted)
+        {
+            return Some(format!(
+                "it begins with `{prefix}`: should `prefix` be that?"
+            ));
+        }
         let others = Encoding::ALL
             .iter()
             .filter(|(_, encoding)| *encoding != signing.encoding);
@@ -244,14 +334,7 @@ impl Scheme {
             return None;
         };
         let sent = self.signature.sent(facts).ok()?;
-        let trial = Trial {
-            scheme: self,
-            sent: &sent,
-            method: signing.method,
-            encoding: signing.encoding,
-            template: &signing.template,
-            url: self.url.clone(),
-        };
+        let trial = self.trial(&sent)?;
         None.or_else(|| self.mistake_in_secret(&trial, facts))
             .or_else(|| mistake_in_body(&trial, facts))
             .or_else(|| mistake_in_words(&trial, signing, facts))
@@ -263,18 +346,10 @@ impl Scheme {
         for key in &self.keys {
             let secret = key.secret.expose();
             let label = &key.label;
-            let trimmed = secret.trim_ascii();
-            if trimmed != secret && trial.holds_with(facts, trimmed) {
-                return Some(format!(
-                    "it matches without the white space around the secret `{label}`"
-                ));
-            }
-            let with_newline = [secret, b"\n"].concat();
-            if trial.holds_with(facts, &with_newline) {
-                return Some(format!(
-                    "it matches with a newline after the secret `{label}`: the sender's copy has \
-                     one too many"
-                ));
+            for (what, why, other) in written_otherwise(secret) {
+                if trial.holds_with(facts, &other) {
+                    return Some(format!("it matches {what} the secret `{label}`{why}"));
+                }
             }
             for (name, method) in trial.method.other_forms() {
                 let other = Trial {
@@ -290,41 +365,62 @@ impl Scheme {
         }
         None
     }
+}
 
-    fn mistake_in_url(
-        &self,
-        trial: &Trial<'_>,
-        signing: &Signing,
-        facts: &Facts<'_>,
-    ) -> Option<String> {
-        if !signing.template.any(|part| matches!(part, Part::Url(_))) {
-            return None;
-        }
-        let url = self.url.as_deref()?;
-        let host = facts
-            .head
-            .headers
-            .get(http::header::HOST)
-            .and_then(|host| host.to_str().ok());
-        let mut others = vec![format!("{url}/")];
-        others.extend(
-            url.strip_prefix("https://")
-                .map(|rest| format!("http://{rest}")),
-        );
-        if let Some(host) = host {
-            others.push(format!("https://{host}{}", facts.head.path));
-            others.push(format!("http://{host}{}", facts.head.path));
-        }
-        others.into_iter().find_map(|other| {
-            let holds = Trial {
-                url: Some(other.clone()),
-                ..trial.clone()
-            }
-            .holds(facts);
-            holds
-                .then(|| format!("it matches for the URL {other}, but `public_url` makes it {url}"))
-        })
+/// What looks like a prefix, up to `=` or a blank, and what comes after it.
+fn beginning(text: &[u8]) -> Option<(&str, &[u8])> {
+    let end = text.iter().position(|byte| matches!(byte, b'=' | b' '))? + 1;
+    let (beginning, rest) = text.split_at_checked(end)?;
+    let is_shown = end <= PREFIX_SHOWN_BYTES_MAX && !rest.is_empty();
+    let beginning = std::str::from_utf8(beginning).ok()?;
+    is_shown.then_some((beginning, rest))
+}
+
+/// How a secret may have been copied wrongly: what goes before "the secret" in words, and after.
+fn written_otherwise(secret: &[u8]) -> Vec<(&'static str, &'static str, Vec<u8>)> {
+    const WHSEC: &[u8] = b"whsec_";
+    let trimmed = secret.trim_ascii();
+    let mut others = Vec::new();
+    if trimmed != secret {
+        others.push(("without the white space around", "", trimmed.to_vec()));
     }
+    if let [first @ (b'"' | b'\''), inner @ .., last] = trimmed
+        && first == last
+    {
+        let why = ": they are not part of it";
+        others.push(("without the quotes around", why, inner.to_vec()));
+    }
+    let why = ": the sender's copy has one too many";
+    others.push(("with a newline after", why, [secret, b"\n"].concat()));
+    others.push(match secret.strip_prefix(WHSEC) {
+        Some(bare) => ("without the `whsec_` of", "", bare.to_vec()),
+        None => {
+            let why = ": that is part of it";
+            ("with `whsec_` in front of", why, [WHSEC, secret].concat())
+        }
+    });
+    others
+}
+
+/// What is left to say when no usual mistake explains it.
+fn unexplained(facts: &Facts<'_>) -> String {
+    if is_short(facts) {
+        return "none of the usual mistakes explains it: the body is not all that was sent, so no \
+                secret can match"
+            .to_owned();
+    }
+    let mut told =
+        "none of the usual mistakes explains it: most likely the secret is another one, \
+                    or the body was changed on its way"
+            .to_owned();
+    for hint in [body::written_again(facts), mode::of(facts)]
+        .into_iter()
+        .flatten()
+    {
+        told.push_str("; ");
+        told.push_str(&hint);
+    }
+    told
 }
 
 /// Whether less of a body is there than its sender announced.

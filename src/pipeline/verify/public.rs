@@ -7,8 +7,11 @@ use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::PublicEncryptingKey;
 use aws_lc_rs::signature::RsaKeyPair;
 use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_ASN1_SIGNING, ED25519, EcdsaKeyPair, Ed25519KeyPair,
-    ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256, VerificationAlgorithm,
+    ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P256_SHA256_FIXED,
+    ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED, ECDSA_P384_SHA384_FIXED_SIGNING,
+    ED25519, EcdsaKeyPair, EcdsaSigningAlgorithm, Ed25519KeyPair, ParsedPublicKey,
+    RSA_PKCS1_2048_8192_SHA1_FOR_LEGACY_USE_ONLY, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256,
+    RSA_PSS_2048_8192_SHA512, RSA_PSS_SHA512, RsaSignatureEncoding, VerificationAlgorithm,
 };
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, SubjectPublicKeyInfoDer};
@@ -28,13 +31,23 @@ pub(super) enum PublicAlgorithm {
     Ed25519,
     /// FIPS 186-5 over P-256; a signature is the DER of `r` and `s`.
     EcdsaP256Sha256,
+    /// The same curve; a signature is `r` and `s` side by side (RFC 9421, section 3.3.4).
+    EcdsaP256Sha256Fixed,
+    /// Likewise over P-384.
+    EcdsaP384Sha384Fixed,
     /// RFC 8017, section 8.2; keys of 2048 to 8192 bits.
     RsaPkcs1Sha256,
+    /// The same with SHA-1: only for Amazon SNS, whose topics sign so until told otherwise.
+    RsaPkcs1Sha1,
+    /// One of the last two, as a message of Amazon SNS says.
+    Sns,
+    /// RFC 8017, section 8.1, with a salt as long as the hash.
+    RsaPssSha512,
 }
 
 /// `key`, for a public key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum PublicForm {
+pub(crate) enum PublicForm {
     /// `PUBLIC KEY`, `RSA PUBLIC KEY` or `CERTIFICATE`.
     Pem,
     /// Base64 of the DER, or of the 32 bytes of an Ed25519 key.
@@ -43,6 +56,17 @@ pub(super) enum PublicForm {
     Hex,
     /// Base64 after `whpk_`, which may be left out (Standard Webhooks).
     Whpk,
+}
+
+/// Whether `secrets` holds public keys with this `algorithm`, or with this `signature_algorithm`.
+pub(crate) fn is_public_algorithm(name: &str) -> bool {
+    let names = ["rsa-v1_5-sha256", "ecdsa-p384-sha384", "rsa-pss-sha512"];
+    let own = [
+        PublicAlgorithm::Ed25519,
+        PublicAlgorithm::EcdsaP256Sha256,
+        PublicAlgorithm::RsaPkcs1Sha256,
+    ];
+    names.contains(&name) || own.iter().any(|algorithm| algorithm.name() == name)
 }
 
 /// A public key, ready for use.
@@ -54,16 +78,25 @@ impl PublicAlgorithm {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Ed25519 => "ed25519",
-            Self::EcdsaP256Sha256 => "ecdsa-p256-sha256",
+            Self::EcdsaP256Sha256 | Self::EcdsaP256Sha256Fixed => "ecdsa-p256-sha256",
+            Self::EcdsaP384Sha384Fixed => "ecdsa-p384-sha384",
             Self::RsaPkcs1Sha256 => "rsa-pkcs1-sha256",
+            Self::RsaPkcs1Sha1 => "rsa-pkcs1-sha1",
+            Self::Sns => "sns",
+            Self::RsaPssSha512 => "rsa-pss-sha512",
         }
     }
 
     /// How long a signature is. `None`: that depends on the key, or on the signature.
     pub(super) fn signature_bytes(self) -> Option<usize> {
         match self {
-            Self::Ed25519 => Some(64),
-            Self::EcdsaP256Sha256 | Self::RsaPkcs1Sha256 => None,
+            Self::Ed25519 | Self::EcdsaP256Sha256Fixed => Some(64),
+            Self::EcdsaP384Sha384Fixed => Some(96),
+            Self::EcdsaP256Sha256
+            | Self::RsaPkcs1Sha256
+            | Self::RsaPkcs1Sha1
+            | Self::Sns
+            | Self::RsaPssSha512 => None,
         }
     }
 
@@ -73,10 +106,17 @@ impl PublicAlgorithm {
         let algorithm: &'static dyn VerificationAlgorithm = match self {
             Self::Ed25519 => &ED25519,
             Self::EcdsaP256Sha256 => &ECDSA_P256_SHA256_ASN1,
-            Self::RsaPkcs1Sha256 => &RSA_PKCS1_2048_8192_SHA256,
+            Self::EcdsaP256Sha256Fixed => &ECDSA_P256_SHA256_FIXED,
+            Self::EcdsaP384Sha384Fixed => &ECDSA_P384_SHA384_FIXED,
+            Self::RsaPkcs1Sha256 | Self::Sns => &RSA_PKCS1_2048_8192_SHA256,
+            Self::RsaPkcs1Sha1 => &RSA_PKCS1_2048_8192_SHA1_FOR_LEGACY_USE_ONLY,
+            Self::RsaPssSha512 => &RSA_PSS_2048_8192_SHA512,
         };
         let key = ParsedPublicKey::new(algorithm, bytes).ok()?;
-        if self == Self::RsaPkcs1Sha256 {
+        if matches!(
+            self,
+            Self::RsaPkcs1Sha256 | Self::RsaPkcs1Sha1 | Self::Sns | Self::RsaPssSha512
+        ) {
             // Otherwise the length is looked at only with a signature, and none would ever hold.
             let der: PublicKeyX509Der<'_> = key.as_der().ok()?;
             PublicEncryptingKey::from_der(der.as_ref()).ok()?;
@@ -99,27 +139,31 @@ impl PublicAlgorithm {
                 let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(der).map_err(unfit)?;
                 Ok(pair.sign(text).as_ref().to_vec())
             }
-            Self::EcdsaP256Sha256 => {
-                let pair = EcdsaKeyPair::from_private_key_der(&ECDSA_P256_SHA256_ASN1_SIGNING, der)
-                    .map_err(unfit)?;
+            Self::EcdsaP256Sha256 | Self::EcdsaP256Sha256Fixed | Self::EcdsaP384Sha384Fixed => {
+                let algorithm: &'static EcdsaSigningAlgorithm = match self {
+                    Self::EcdsaP256Sha256Fixed => &ECDSA_P256_SHA256_FIXED_SIGNING,
+                    Self::EcdsaP384Sha384Fixed => &ECDSA_P384_SHA384_FIXED_SIGNING,
+                    _ => &ECDSA_P256_SHA256_ASN1_SIGNING,
+                };
+                let pair = EcdsaKeyPair::from_private_key_der(algorithm, der).map_err(unfit)?;
                 let signature = pair.sign(&SystemRandom::new(), text);
                 let signature = signature.map_err(|_unspecified| "signing failed".to_owned())?;
                 Ok(signature.as_ref().to_vec())
             }
-            Self::RsaPkcs1Sha256 => {
+            Self::RsaPkcs1Sha1 => Err("nobody should sign with SHA-1 any more".to_owned()),
+            Self::RsaPkcs1Sha256 | Self::Sns | Self::RsaPssSha512 => {
                 let pair = match &key {
                     PrivateKeyDer::Pkcs1(_) => RsaKeyPair::from_der(der),
                     _ => RsaKeyPair::from_pkcs8(der),
                 };
                 let pair = pair.map_err(unfit)?;
+                let encoding: &RsaSignatureEncoding = match self {
+                    Self::RsaPssSha512 => &RSA_PSS_SHA512,
+                    _ => &RSA_PKCS1_SHA256,
+                };
                 let mut signature = vec![0; pair.public_modulus_len()];
-                pair.sign(
-                    &RSA_PKCS1_SHA256,
-                    &SystemRandom::new(),
-                    text,
-                    &mut signature,
-                )
-                .map_err(|_unspecified| "signing failed".to_owned())?;
+                pair.sign(encoding, &SystemRandom::new(), text, &mut signature)
+                    .map_err(|_unspecified| "signing failed".to_owned())?;
                 Ok(signature)
             }
         }
@@ -145,7 +189,7 @@ impl PublicForm {
     }
 
     /// Whether a text says of itself that it is a public key.
-    pub(super) fn is_written_as_public(text: &[u8]) -> bool {
+    pub(crate) fn is_written_as_public(text: &[u8]) -> bool {
         Self::Pem.key(text).is_some() || text.trim_ascii().starts_with(WHPK)
     }
 

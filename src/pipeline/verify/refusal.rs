@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use crate::pipeline::evidence::NotAllowed;
 use crate::pipeline::expr::facts::Unreadable;
+use crate::pipeline::verify::jwt::TokenFault;
 
 /// Why a proof failed. The sender gets one text for all; no variant holds a secret, a signature
 /// or anything of the body.
@@ -35,7 +37,7 @@ pub enum Refusal {
     Undecodable {
         /// Where it stands.
         place: String,
-        /// `hex`, `base64` or `base64url`.
+        /// `hex`, `base64` and so on.
         encoding: &'static str,
     },
     /// More signatures than are looked at.
@@ -51,15 +53,67 @@ pub enum Refusal {
     /// The body cannot be read as the proof needs it.
     #[error("the proof needs values from the body, and it is not {0}")]
     BodyUnreadable(&'static str),
+    /// The request names a URL that is not to be called.
+    #[error("{place} names a URL that is not called: {why}")]
+    UrlNotAllowed {
+        /// Where it stands.
+        place: String,
+        /// What is wrong with it.
+        why: NotAllowed,
+    },
+    /// What the proof needs from elsewhere is not there.
+    #[error("what the proof needs from elsewhere could not be fetched")]
+    NoEvidence,
+    /// What was fetched proves nothing.
+    #[error("what was fetched is of no use: {0}")]
+    Evidence(String),
     /// No secret makes this signature.
     #[error("no configured secret makes this signature ({0} tried)")]
     Mismatch(usize),
     /// No secret is this token.
     #[error("the token is no configured secret ({0} tried)")]
     WrongToken(usize),
+    /// A signed token does not count.
+    #[error(transparent)]
+    BadToken(TokenFault),
     /// The signature is genuine, but could be our own answer to a challenge.
     #[error("what is signed could be a challenge, and those are signed for anybody")]
     Challenge,
+    /// The signature leaves out something that it must cover.
+    #[error("the signature does not cover {0}")]
+    NotCovered(String),
+    /// The signature covers something that is not known, or cannot be told for sure.
+    #[error("what the signature covers is not taken: {0}")]
+    Unsupported(String),
+    /// A signature's parameter is not what it must be.
+    #[error("the signature's parameter `{name}` is not `{wanted}`")]
+    Parameter {
+        /// Which parameter.
+        name: &'static str,
+        /// What the configuration says.
+        wanted: String,
+    },
+    /// The signature is genuine, and the body another one.
+    #[error("header Content-Digest is not the SHA-256 or SHA-512 of the body")]
+    Digest,
+    /// The signature is genuine, and says itself that it is over.
+    #[error("the signature expired {} ago", plain(.0))]
+    Expired(Duration),
+    /// The connection has shown no certificate.
+    #[error("the client has shown no certificate")]
+    CertificateAbsent,
+    /// The certificate is somebody else's.
+    #[error("the client's certificate has another `{0}`")]
+    CertificateOther(&'static str),
+    /// The source waits for a secret that nobody has enrolled.
+    #[error("no secret is enrolled yet: `hookgate enroll` opens a window for one")]
+    NotEnrolled,
+    /// A handshake that brings a secret, and nobody waits for one.
+    #[error("a handshake with a secret, and no window is open for one: see `hookgate enroll`")]
+    EnrolmentClosed,
+    /// A handshake that brings what cannot be a secret.
+    #[error("a handshake with a secret that is too short, too long, or not of printable ASCII")]
+    EnrolmentUnfit,
     /// An assertion does not hold.
     #[error("the assertion `{0}` does not hold")]
     Asserted(String),
@@ -98,7 +152,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// Every label, for metrics that exist before the first event.
-    pub const LABELS: [&'static str; 17] = [
+    pub const LABELS: [&'static str; 46] = [
         "signature_absent",
         "ambiguous",
         "signature_prefix",
@@ -108,14 +162,43 @@ impl Refusal {
         "field_absent",
         "field_unsafe",
         "body_unreadable",
+        "url_not_allowed",
+        "evidence_absent",
+        "evidence_unusable",
         "signature_mismatch",
         "token_mismatch",
         "challenge",
+        "not_covered",
+        "component_unsupported",
+        "parameter_mismatch",
+        "digest_mismatch",
+        "signature_expired",
+        "certificate_absent",
+        "certificate_mismatch",
+        "not_enrolled",
+        "enrolment_closed",
+        "enrolment_unfit",
         "assertion_failed",
         "timestamp_absent",
         "timestamp_unreadable",
         "timestamp_stale",
         "timestamp_future",
+        "token_malformed",
+        "token_algorithm",
+        "token_extension",
+        "token_key_unknown",
+        "token_signature",
+        "token_claim_absent",
+        "token_time",
+        "token_expired",
+        "token_early",
+        "token_old",
+        "token_issuer",
+        "token_audience",
+        "token_claim",
+        "token_body",
+        "token_query",
+        "token_inactive",
     ];
 
     /// The word in the metric `hookgate_refusals_total{reason}` and in `explain --json`.
@@ -130,9 +213,23 @@ impl Refusal {
             Self::FieldAbsent(_) => "field_absent",
             Self::FieldUnsafe(_) => "field_unsafe",
             Self::BodyUnreadable(_) => "body_unreadable",
+            Self::UrlNotAllowed { .. } => "url_not_allowed",
+            Self::NoEvidence => "evidence_absent",
+            Self::Evidence(_) => "evidence_unusable",
             Self::Mismatch(_) => "signature_mismatch",
             Self::WrongToken(_) => "token_mismatch",
+            Self::BadToken(fault) => fault.label(),
             Self::Challenge => "challenge",
+            Self::NotCovered(_) => "not_covered",
+            Self::Unsupported(_) => "component_unsupported",
+            Self::Parameter { .. } => "parameter_mismatch",
+            Self::Digest => "digest_mismatch",
+            Self::Expired(_) => "signature_expired",
+            Self::CertificateAbsent => "certificate_absent",
+            Self::CertificateOther(_) => "certificate_mismatch",
+            Self::NotEnrolled => "not_enrolled",
+            Self::EnrolmentClosed => "enrolment_closed",
+            Self::EnrolmentUnfit => "enrolment_unfit",
             Self::Asserted(_) => "assertion_failed",
             Self::TimestampAbsent(_) => "timestamp_absent",
             Self::TimestampUnreadable { .. } => "timestamp_unreadable",

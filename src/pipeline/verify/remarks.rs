@@ -1,10 +1,16 @@
 //! What is no mistake in `verify`, but weaker than it looks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config::problem::Problem;
 use crate::config::raw::{RawScheme, RawVerify};
-use crate::pipeline::verify::template::Template;
+use crate::delivery::Coverage;
+use crate::pipeline::expr::Place;
+use crate::pipeline::verify::assertion::Assertion;
+use crate::pipeline::verify::compile::coverage;
+use crate::pipeline::verify::template::{Part, Template};
+
+const RFC9421: &str = "rfc9421";
 
 /// Warnings about what an operator wrote, with paths relative to the source. What a preset says is
 /// its provider's choice.
@@ -14,13 +20,20 @@ pub(crate) fn remarks(raw: &RawVerify, config: &BTreeMap<String, String>) -> Vec
     };
     let is_one = tables.len() == 1;
     let mut remarks = Vec::new();
-    for (position, table) in tables.iter().enumerate() {
-        let position = position.to_string();
+    for (number, table) in tables.iter().enumerate() {
+        let position = number.to_string();
         let several: &[&str] = &["verify", &position];
         let prefix = if is_one { &["verify"] } else { several };
         let mut found: Vec<Problem> = loose_border(table, config).into_iter().collect();
-        if !is_one && table.secrets.is_empty() {
+        found.extend(idle_timestamp(table, config));
+        found.extend(without_body(table, config));
+        let others = tables.iter().take(number);
+        let shares = tables.iter().filter(|table| is_of_secrets(table)).count() > 1;
+        found.extend(anybodys_tokens(table));
+        if shares && table.secrets.is_empty() && is_of_secrets(table) {
             found.push(shared_secrets());
+        } else if let Some(other) = others.clone().position(|it| is_same_proof(it, table)) {
+            found.push(same_proof(other));
         }
         remarks.extend(found.into_iter().map(|remark| remark.under(prefix)));
     }
@@ -38,6 +51,83 @@ fn loose_border(table: &RawScheme, config: &BTreeMap<String, String>) -> Option<
     let help = "sign `{body}` alone, or write a separator after a header or query value: a value \
                 that holds it is refused";
     Some(Problem::warning(&["signed"], what).help(help))
+}
+
+/// Whether the source's secrets say anything about this table.
+fn is_of_secrets(table: &RawScheme) -> bool {
+    table.needs_secrets()
+}
+
+/// A timestamp that is told and never looked at.
+fn idle_timestamp(table: &RawScheme, config: &BTreeMap<String, String>) -> Option<Problem> {
+    let written = table.timestamp.as_deref()?;
+    let template = template(table, config)?;
+    let is_signed = template.any(|part| matches!(part, Part::Timestamp))
+        || Place::parse(written).is_ok_and(|place| template.covers(&place));
+    if is_signed {
+        return None;
+    }
+    let what = "this timestamp is not part of what is signed, so it is not checked either: an old \
+                event can be sent again";
+    let help = "put `{timestamp}` into `signed` if the provider signs it, or leave `timestamp` out";
+    Some(Problem::warning(&["timestamp"], what).help(help))
+}
+
+/// A signature that holds for any body.
+fn without_body(table: &RawScheme, config: &BTreeMap<String, String>) -> Option<Problem> {
+    let what = "the signature does not cover the body, so whoever has seen one request can send \
+                any event with it";
+    if table.algorithm.as_deref() == Some(RFC9421) {
+        let covered = &table.message.covered;
+        let is_digest = |it: &String| it.trim_start_matches('"').starts_with("content-digest");
+        if covered.is_empty() || covered.iter().any(is_digest) {
+            return None;
+        }
+        let help = "add \"content-digest\", if the sender can make it";
+        return Some(Problem::warning(&["covered"], what).help(help));
+    }
+    let template = template(table, config)?;
+    let asserts = table.assert.iter();
+    let asserts: Vec<Assertion> = asserts
+        .filter_map(|text| Assertion::parse(text, config).ok())
+        .collect();
+    if coverage(Some(&template), &asserts) != Coverage::Token {
+        return None;
+    }
+    let help = "put `{body}` into `signed` if the provider signs it";
+    Some(Problem::warning(&["signed"], what).help(help))
+}
+
+/// What is signed, where that is written and makes sense.
+fn template(table: &RawScheme, config: &BTreeMap<String, String>) -> Option<Template> {
+    Template::parse(table.signed.as_deref()?, config).ok()
+}
+
+/// Whether who can make one of the proofs can make the other, too.
+fn is_same_proof(one: &RawScheme, other: &RawScheme) -> bool {
+    let labels = |table: &RawScheme| table.secrets.iter().cloned().collect::<BTreeSet<String>>();
+    one == other || (!one.secrets.is_empty() && labels(one) == labels(other))
+}
+
+fn same_proof(other: usize) -> Problem {
+    let what = format!(
+        "this table and the one at {other} take the same secrets: who can make one proof can make \
+         the other, so two of them are worth no more than one"
+    );
+    let help = "give each its own secrets, or take one of the tables out";
+    Problem::warning(&[], what).help(help)
+}
+
+fn anybodys_tokens(table: &RawScheme) -> Option<Problem> {
+    let token = &table.token;
+    let is_bound = !token.claims.is_empty() || token.body_hash.is_some();
+    if token.audience != ["any"] || token.jwks.is_none() || is_bound {
+        return None;
+    }
+    let what = "whoever gets a token from this issuer, for whatever purpose, can send here";
+    let help = "write the `audience` of tokens for you, or say who may send: \
+                claims = { sub = \"...\" }";
+    Some(Problem::warning(&["audience"], what).help(help))
 }
 
 fn shared_secrets() -> Problem {

@@ -7,16 +7,23 @@ use subtle::ConstantTimeEq as _;
 
 use crate::clock::Now;
 use crate::delivery::Coverage;
+use crate::pipeline::evidence::{Errand, Piece};
+use crate::pipeline::expr::Place;
 use crate::pipeline::expr::facts::Facts;
 use crate::pipeline::verify::assertion::Assertion;
 use crate::pipeline::verify::basic;
+use crate::pipeline::verify::client_certificate::Holder;
+use crate::pipeline::verify::fetched::FetchedKey;
+use crate::pipeline::verify::jwt::Jwt;
 use crate::pipeline::verify::key::{Encoding, KeyForm};
 use crate::pipeline::verify::mac::{Algorithm, Mac};
 use crate::pipeline::verify::public::{PublicAlgorithm, PublicForm, PublicKey};
 use crate::pipeline::verify::refusal::Refusal;
+use crate::pipeline::verify::rfc9421::Message;
 use crate::pipeline::verify::signature::{Sent, Signature};
+use crate::pipeline::verify::sns;
 use crate::pipeline::verify::stamp::Stamp;
-use crate::pipeline::verify::template::{Given, Template};
+use crate::pipeline::verify::template::{Given, Part, Template};
 use crate::secret::Secret;
 
 /// One way to prove who sent it.
@@ -28,8 +35,12 @@ pub(super) struct Scheme {
     pub(super) asserts: Vec<Assertion>,
     pub(super) coverage: Coverage,
     pub(super) keys: Vec<Key>,
+    /// Where the key comes from, if it is none of these.
+    pub(super) fetched: Option<FetchedKey>,
     /// The configured URL, without a query.
     pub(super) url: Option<String>,
+    /// How else its sender may write it.
+    pub(super) other_urls: Vec<String>,
 }
 
 /// What is presented.
@@ -41,6 +52,21 @@ pub(super) enum Kind {
     Token,
     /// `USER:PASSWORD` in base64 (RFC 7617).
     Basic,
+    /// A token that its issuer signed.
+    Jwt(Box<Jwt>),
+    /// An HTTP message signature.
+    Message(Box<Message>),
+    /// The connection's certificate.
+    Certificate(Holder),
+}
+
+/// What one table proves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Proved {
+    /// Label of the secret that matched, where a secret proves it.
+    pub(super) key: Option<Arc<str>>,
+    /// How much of the body the proof covers.
+    pub(super) coverage: Coverage,
 }
 
 /// What a signature is made of.
@@ -80,28 +106,180 @@ pub(super) enum Ready {
     Hash([u8; 32]),
 }
 
+impl Method {
+    /// The method for this request, where that is for the request to say.
+    fn of(self, facts: &Facts<'_>) -> Result<Self, Refusal> {
+        match self {
+            Self::Public {
+                algorithm: PublicAlgorithm::Sns,
+                form,
+            } => Ok(Self::Public {
+                algorithm: sns::algorithm(facts)?,
+                form,
+            }),
+            Self::Public { .. } | Self::Shared { .. } => Ok(self),
+        }
+    }
+}
+
 impl Scheme {
-    /// The label of the secret that matches.
-    pub(super) fn check(&self, facts: &Facts<'_>, now: Now) -> Result<Arc<str>, Refusal> {
+    /// Whether it needs anything from outside the request.
+    pub(super) fn needs_evidence(&self) -> bool {
+        match &self.kind {
+            Kind::Jwt(jwt) => jwt.needs_evidence(),
+            _ => self.fetched.is_some(),
+        }
+    }
+
+    /// What has to be fetched to check this request. A request that would be refused whatever
+    /// comes makes nobody fetch anything.
+    pub(super) fn errand(
+        &self,
+        facts: &Facts<'_>,
+        source: &Arc<str>,
+        now: Now,
+    ) -> Result<Option<Errand>, Refusal> {
+        let Some(fetched) = &self.fetched else {
+            return Ok(None);
+        };
+        let target = fetched.target(facts)?;
+        self.decode(&self.signature.sent(facts)?)?;
+        let timestamp = self.timestamp(facts)?;
+        let given = self.given(facts, timestamp.as_deref());
+        self.ensure_rest(&given, now)?;
+        Ok(Some(Errand::get(source, target)))
+    }
+
+    /// Whether the request is proved, and by what.
+    pub(super) fn check(
+        &self,
+        facts: &Facts<'_>,
+        evidence: Option<&Piece>,
+        now: Now,
+    ) -> Result<Proved, Refusal> {
+        let key = match &self.kind {
+            Kind::Message(message) => return message.check(self, facts, now),
+            Kind::Certificate(holder) => {
+                holder.check(facts.head)?;
+                self.ensure_asserted(facts)?;
+                None
+            }
+            Kind::Jwt(jwt) => {
+                let key = jwt.check(&self.signature, facts, evidence, now)?;
+                self.ensure_asserted(facts)?;
+                Some(key)
+            }
+            Kind::Signed(_) | Kind::Token | Kind::Basic => {
+                Some(self.check_value(facts, evidence, now)?)
+            }
+        };
+        Ok(Proved {
+            key,
+            coverage: self.coverage,
+        })
+    }
+
+    /// The assertions of a proof that has no text of its own.
+    pub(super) fn ensure_asserted(&self, facts: &Facts<'_>) -> Result<(), Refusal> {
+        let given = self.given(facts, None);
+        let mut asserts = self.asserts.iter();
+        asserts.try_for_each(|assertion| assertion.check(&given))
+    }
+
+    /// The label of the secret that matches what stands somewhere in the request.
+    fn check_value(
+        &self,
+        facts: &Facts<'_>,
+        evidence: Option<&Piece>,
+        now: Now,
+    ) -> Result<Arc<str>, Refusal> {
         let sent = self.signature.sent(facts)?;
         let presented = self.decode(&sent)?;
         let timestamp = self.timestamp(facts)?;
-        let mut given = Given {
-            facts,
-            timestamp: timestamp.as_deref(),
-            secret: b"",
-            url: self.url.as_deref(),
+        let mut given = self.given(facts, timestamp.as_deref());
+        let fetched;
+        let keys = match &self.fetched {
+            None => self.keys.as_slice(),
+            Some(by) => {
+                fetched = [self.fetched_key(by, facts, evidence, now)?];
+                &fetched
+            }
         };
 
-        let matched = self.compare(&presented, &mut given)?;
-
-        for assertion in &self.asserts {
-            assertion.check(&given)?;
+        let mut matched = self.compare(keys, &presented, &mut given);
+        for url in &self.other_urls {
+            if matched.is_ok() {
+                break;
+            }
+            given.url = Some(url);
+            matched = self.compare(keys, &presented, &mut given);
         }
-        if let (Some(stamp), Some(text)) = (&self.stamp, &timestamp) {
+        let matched = Arc::clone(matched?);
+
+        self.ensure_rest(&given, now)?;
+        Ok(matched)
+    }
+
+    fn given<'a>(&'a self, facts: &'a Facts<'a>, timestamp: Option<&'a [u8]>) -> Given<'a> {
+        Given {
+            facts,
+            timestamp,
+            secret: b"",
+            url: self.url.as_deref(),
+        }
+    }
+
+    /// What must also hold.
+    fn ensure_rest(&self, given: &Given<'_>, now: Now) -> Result<(), Refusal> {
+        for assertion in &self.asserts {
+            assertion.check(given)?;
+        }
+        if let (Some(stamp), Some(text)) = (&self.stamp, given.timestamp) {
             stamp.check(text, now.wall)?;
         }
-        Ok(Arc::clone(matched))
+        Ok(())
+    }
+
+    fn fetched_key(
+        &self,
+        by: &FetchedKey,
+        facts: &Facts<'_>,
+        evidence: Option<&Piece>,
+        now: Now,
+    ) -> Result<Key, Refusal> {
+        // The same refusals again that kept it from being fetched.
+        self.errand(facts, &Arc::from(""), now)?;
+        let Kind::Signed(signing) = &self.kind else {
+            return Err(Refusal::NoEvidence);
+        };
+        match evidence {
+            Some(Piece::Document(document)) => by.key(document, signing.method.of(facts)?, now),
+            Some(Piece::Keys(_) | Piece::Word(_)) | None => Err(Refusal::NoEvidence),
+        }
+    }
+
+    /// How much of the query the proof covers.
+    pub(super) fn query_coverage(&self) -> Coverage {
+        let Kind::Signed(signing) = &self.kind else {
+            return Coverage::Token;
+        };
+        let has_url = |part: &Part| matches!(part, Part::Url(_));
+        let has_value = |part: &Part| {
+            matches!(
+                part,
+                Part::Value {
+                    place: Place::Query(_),
+                    ..
+                }
+            )
+        };
+        if signing.template.any(has_url) {
+            Coverage::Full
+        } else if signing.template.any(has_value) {
+            Coverage::Fields
+        } else {
+            Coverage::None
+        }
     }
 
     pub(super) fn timestamp(&self, facts: &Facts<'_>) -> Result<Option<Vec<u8>>, Refusal> {
@@ -113,16 +291,17 @@ impl Scheme {
 
     /// Compares every secret with everything presented: how long it takes says nothing about
     /// which one was nearly right.
-    fn compare<'s, 'f>(
-        &'s self,
+    fn compare<'f>(
+        &'f self,
+        keys: &'f [Key],
         presented: &[Vec<u8>],
         given: &mut Given<'f>,
-    ) -> Result<&'s Arc<str>, Refusal>
-    where
-        's: 'f,
-    {
+    ) -> Result<&'f Arc<str>, Refusal> {
+        if self.signature.is_each() {
+            return self.compare_each(presented);
+        }
         let mut matched = None;
-        for key in &self.keys {
+        for key in keys {
             given.secret = key.secret.expose();
             let fits = match (&self.kind, &key.ready) {
                 (Kind::Signed(signing), Ready::Public(public)) => {
@@ -143,9 +322,32 @@ impl Scheme {
             }
         }
         matched.ok_or(match self.kind {
-            Kind::Signed(_) => Refusal::Mismatch(self.keys.len()),
-            Kind::Token | Kind::Basic => Refusal::WrongToken(self.keys.len()),
+            _ if keys.is_empty() => Refusal::NotEnrolled,
+            Kind::Signed(_) => Refusal::Mismatch(keys.len()),
+            _ => Refusal::WrongToken(keys.len()),
         })
+    }
+
+    /// Compares every token with every secret: each token has to be one of them. The label is that
+    /// of the first one.
+    fn compare_each(&self, presented: &[Vec<u8>]) -> Result<&Arc<str>, Refusal> {
+        let mut first = None;
+        let mut all = true;
+        for sent in presented {
+            let mut matched = None;
+            for key in &self.keys {
+                let Ready::Hash(hash) = &key.ready else {
+                    continue;
+                };
+                if bool::from(hash.as_slice().ct_eq(sent)) {
+                    matched = matched.or(Some(&key.label));
+                }
+            }
+            all &= matched.is_some();
+            first = first.or(matched);
+        }
+        let first = first.filter(|_| all);
+        first.ok_or(Refusal::WrongToken(self.keys.len()))
     }
 
     /// What a genuine sender presents, given the key that both sides have.
@@ -158,9 +360,7 @@ impl Scheme {
             }
             (_, Ready::Hash(hash)) => Ok(hash.to_vec()),
             // Compiling pairs them; a mismatch proves nothing.
-            (Kind::Token | Kind::Basic, Ready::Mac(_)) | (_, Ready::Public(_)) => {
-                Err(Refusal::WrongToken(0))
-            }
+            (_, Ready::Mac(_) | Ready::Public(_)) => Err(Refusal::WrongToken(0)),
         }
     }
 
@@ -175,8 +375,9 @@ impl Scheme {
                 place: first.place.clone(),
                 encoding: match &self.kind {
                     Kind::Signed(signing) => signing.encoding.name(),
-                    Kind::Token => "text",
+                    Kind::Token | Kind::Jwt(_) => "text",
                     Kind::Basic => "`Basic` with user and password in base64",
+                    Kind::Message(_) | Kind::Certificate(_) => "of its form",
                 },
             }),
             _ => Ok(decoded),
@@ -186,8 +387,9 @@ impl Scheme {
     fn decode_one(&self, text: &[u8]) -> Option<Vec<u8>> {
         match &self.kind {
             Kind::Signed(signing) => signing.encoding.decode(text),
-            Kind::Token => Some(Sha256::digest(text).to_vec()),
+            Kind::Token | Kind::Jwt(_) => Some(Sha256::digest(text).to_vec()),
             Kind::Basic => basic::credentials(text).map(|pair| Sha256::digest(pair).to_vec()),
+            Kind::Message(_) | Kind::Certificate(_) => None,
         }
     }
 }

@@ -1,5 +1,9 @@
 //! The other side: makes a request genuine, for `hookgate send`, the demo and tests.
 
+mod body;
+
+use std::sync::Arc;
+
 use http::{HeaderName, HeaderValue};
 use jiff::Timestamp;
 use serde_json::Value;
@@ -11,8 +15,11 @@ use crate::pipeline::expr::{Expr, Found, Place};
 use crate::pipeline::verify::Verifier;
 use crate::pipeline::verify::assertion::Rule;
 use crate::pipeline::verify::basic;
+use crate::pipeline::verify::fetched::LABEL;
+use crate::pipeline::verify::public::PublicAlgorithm;
 use crate::pipeline::verify::refusal::Refusal;
-use crate::pipeline::verify::scheme::{Key, Kind, Method, Scheme, Signing};
+use crate::pipeline::verify::rfc9421::Message;
+use crate::pipeline::verify::scheme::{Key, Kind, Method, Ready, Scheme, Signing};
 use crate::pipeline::verify::signature::Spot;
 use crate::pipeline::verify::stamp::StampSpot;
 use crate::pipeline::verify::template::{Given, Part};
@@ -47,6 +54,9 @@ impl Verifier {
     /// A proof that stands in the body, in words.
     pub fn spoil(&self, head: &mut Head) -> Result<(), String> {
         for scheme in &self.schemes {
+            if matches!(scheme.kind, Kind::Message(_)) {
+                Message::spoil(head)?;
+            }
             match scheme.signature.spots.first() {
                 Some(Spot::At(place)) => {
                     let wrong = match Facts::new(head, b"").find(place) {
@@ -58,6 +68,7 @@ impl Verifier {
                 Some(Spot::HeadersLike { prefix, .. }) => {
                     put_header(head, &format!("{prefix}1"), "0")?;
                 }
+                Some(Spot::Each { .. }) => return Err(in_body(&scheme.signature)),
                 None => {}
             }
         }
@@ -66,10 +77,13 @@ impl Verifier {
 }
 
 impl Expr {
-    /// Writes a value where this expression reads it: into `head`, or into the body's JSON. False
-    /// when there is no such place.
+    /// Writes a value where this expression reads it, of a template into its first place: into
+    /// `head`, or into the JSON of the event. False when there is no such place.
     pub fn put(&self, head: &mut Head, json: Option<&mut Value>, value: &str) -> bool {
-        match self.place() {
+        let Some(place) = self.places().next() else {
+            return false;
+        };
+        match place {
             Place::Header(header) => put_header(head, header.name.as_str(), value).is_ok(),
             Place::Query(name) => {
                 put_query(head, name, value);
@@ -83,6 +97,24 @@ impl Expr {
                 }
                 None => false,
             },
+        }
+    }
+}
+
+impl Expr {
+    /// Gives an example the members that this expression reads, where it is an object without
+    /// them.
+    pub fn make_room(&self, example: &mut Value) {
+        let Value::Object(members) = example else {
+            return;
+        };
+        for place in self.places() {
+            if let Place::Json(pointer) = place
+                && let Some(name) = pointer.strip_prefix('/')
+                && !name.contains(['/', '~'])
+            {
+                members.entry(name).or_insert_with(|| Value::from("0"));
+            }
         }
     }
 }
@@ -114,7 +146,29 @@ impl Scheme {
         at: Timestamp,
         private_key: Option<&Secret>,
     ) -> Result<(), String> {
-        let key = self.keys.first().ok_or("there is no secret to sign with")?;
+        if matches!(self.kind, Kind::Certificate(_)) {
+            // The connection proves it, and no header can.
+            return self.satisfy_asserts(head, body);
+        }
+        if let Kind::Jwt(jwt) = &self.kind {
+            self.satisfy_asserts(head, body)?;
+            let token = jwt.issue(head, body, at, private_key)?;
+            return self.put(head, &format!("{}{token}", self.signature.prefix));
+        }
+        let stand_in;
+        let key = match (self.keys.first(), &self.fetched) {
+            (Some(key), _) => key,
+            (None, Some(fetched)) => {
+                put_unless_in_body(head, &fetched.url, &fetched.example())?;
+                stand_in = self.stand_in(private_key)?;
+                &stand_in
+            }
+            (None, None) => return Err("there is no secret to sign with".to_owned()),
+        };
+        if let Kind::Message(message) = &self.kind {
+            self.satisfy_asserts(head, body)?;
+            return message.sign(key, head, body, at, private_key);
+        }
         let timestamp = self.stamp.as_ref().map(|stamp| stamp.unit.write(at));
         if let (Some(stamp), Some(text)) = (&self.stamp, &timestamp)
             && let StampSpot::At(place) = &stamp.spot
@@ -123,8 +177,9 @@ impl Scheme {
         }
         self.satisfy_asserts(head, body)?;
         let text = match &self.kind {
-            Kind::Token => String::from_utf8_lossy(key.secret.expose()).into_owned(),
+            Kind::Token | Kind::Jwt(_) => String::from_utf8_lossy(key.secret.expose()).into_owned(),
             Kind::Basic => basic::value(key.secret.expose()),
+            Kind::Message(_) | Kind::Certificate(_) => String::new(),
             Kind::Signed(signing) => {
                 fill_in(signing, head, at)?;
                 let signer = Signer {
@@ -136,13 +191,45 @@ impl Scheme {
             }
         };
         let value = self.listed(&text, timestamp.as_deref());
+        self.put(head, &value)
+    }
+
+    /// Writes the proof where it is looked for first.
+    fn put(&self, head: &mut Head, value: &str) -> Result<(), String> {
         match self.signature.spots.first() {
-            Some(Spot::At(place)) => put(head, place, &value),
+            Some(Spot::At(place)) => put(head, place, value),
             Some(Spot::HeadersLike { prefix, .. }) => {
-                put_header(head, &format!("{prefix}1"), &value)
+                put_header(head, &format!("{prefix}1"), value)
             }
+            Some(Spot::Each { .. }) => Err(in_body(&self.signature)),
             None => Err("nobody knows where the signature goes".to_owned()),
         }
+    }
+
+    /// In place of a key that is fetched: whoever signs has it.
+    fn stand_in(&self, private_key: Option<&Secret>) -> Result<Key, String> {
+        let secret = private_key.cloned().ok_or(
+            "the key is fetched from where the request says: make one for trying, have it found \
+             there (`resolve` in [fetch]), and give it as the signing key",
+        )?;
+        let ready = match &self.kind {
+            Kind::Signed(Signing {
+                method: Method::Shared { algorithm, form },
+                ..
+            }) => {
+                let key = form.key(secret.expose().trim_ascii_end());
+                let mac = key.and_then(|key| algorithm.keyed(&key));
+                let mac = mac.ok_or_else(|| format!("the signing key is not {}", form.looks()))?;
+                Ready::Mac(Box::new(mac))
+            }
+            // What is signed with a private key asks for nothing else.
+            _ => Ready::Hash([0; 32]),
+        };
+        Ok(Key {
+            label: Arc::from(LABEL),
+            secret,
+            ready,
+        })
     }
 
     fn signature_text(
@@ -175,13 +262,7 @@ impl Scheme {
         let signature = match signing.method {
             Method::Shared { .. } => self.expected(&key.ready, &given).map_err(in_words)?,
             Method::Public { algorithm, .. } => {
-                let private_key = private_key.ok_or_else(|| {
-                    format!(
-                        "{} is made with the sender's private key, and here is only the public \
-                         one: make a pair for trying, and give its private key as the signing key",
-                        algorithm.name()
-                    )
-                })?;
+                let private_key = private_key.ok_or_else(|| needs_private_key(algorithm))?;
                 let text = signing.template.render(&given).map_err(in_words)?;
                 algorithm.sign(private_key.expose(), &text)?
             }
@@ -252,7 +333,16 @@ fn fill_in(signing: &Signing, head: &mut Head, at: Timestamp) -> Result<(), Stri
     Ok(())
 }
 
-fn fresh_id(at: Timestamp) -> String {
+/// What to say to somebody who has only the public key.
+pub(super) fn needs_private_key(algorithm: PublicAlgorithm) -> String {
+    format!(
+        "{} is made with the sender's private key, and here is only the public one: make a pair \
+         for trying, and give its private key as the signing key",
+        algorithm.name()
+    )
+}
+
+pub(super) fn fresh_id(at: Timestamp) -> String {
     let seconds = u64::try_from(at.as_second()).unwrap_or_default();
     let nanos = u32::try_from(at.subsec_nanosecond()).unwrap_or_default();
     Uuid::new_v7(uuid::Timestamp::from_unix(NoContext, seconds, nanos)).to_string()
@@ -272,10 +362,12 @@ fn put(head: &mut Head, place: &Place, value: &str) -> Result<(), String> {
             put_query(head, name, value);
             Ok(())
         }
-        Place::Form(_) | Place::Json(_) => Err(format!(
-            "the proof stands in the body ({place}): send a recorded event instead"
-        )),
+        Place::Form(_) | Place::Json(_) => Err(in_body(place)),
     }
+}
+
+fn in_body(place: &impl std::fmt::Display) -> String {
+    format!("the proof stands in the body ({place}): send a recorded event instead")
 }
 
 fn put_query(head: &mut Head, name: &str, value: &str) {

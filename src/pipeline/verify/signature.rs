@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use serde_json::Value;
+
 use crate::pipeline::expr::facts::Facts;
 use crate::pipeline::expr::{Found, Place};
 use crate::pipeline::verify::refusal::Refusal;
@@ -20,7 +22,16 @@ pub(super) enum Spot {
         prefix: String,
         written: String,
     },
+    /// `json:/list/*/member`: the same member of every element of a list; `json:/list/*`: the
+    /// element itself.
+    Each {
+        list: String,
+        member: String,
+    },
 }
+
+/// Most elements of a list that are looked at. Microsoft Graph sends at most 1,000.
+const ELEMENTS_MAX: usize = 1_000;
 
 /// `list`: `t=1,v1=abc,v1=def`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +64,15 @@ pub(super) struct Sent<'a> {
 }
 
 impl Signature {
+    /// Of a proof that does not stand at a place.
+    pub(super) fn nowhere() -> Self {
+        Self {
+            spots: Vec::new(),
+            list: None,
+            prefix: String::new(),
+        }
+    }
+
     /// Every signature of the request: at least one, without its prefix. Only items of the picked
     /// name count, so that nobody can choose a weaker version.
     pub(super) fn sent<'a>(&self, facts: &'a Facts<'_>) -> Result<Vec<Sent<'a>>, Refusal> {
@@ -76,7 +96,7 @@ impl Signature {
                     Err(refusal) => flaw = Some(refusal),
                 }
             }
-            if sent.len() > SIGNATURES_MAX {
+            if sent.len() > SIGNATURES_MAX && !self.is_each() {
                 return Err(Refusal::TooMany(SIGNATURES_MAX));
             }
         }
@@ -85,6 +105,23 @@ impl Signature {
             _ if sent.is_empty() => Err(Refusal::Absent(self.to_string())),
             _ => Ok(sent),
         }
+    }
+
+    /// What stands at every place, without its prefix: where all of it has to hold, nothing is
+    /// passed over.
+    pub(super) fn each_sent<'a>(&self, facts: &'a Facts<'_>) -> Result<Vec<Sent<'a>>, Refusal> {
+        let values = self.values(facts)?;
+        if values.len() > SIGNATURES_MAX {
+            return Err(Refusal::TooMany(SIGNATURES_MAX));
+        }
+        let stripped = values.into_iter().map(|value| strip(value, &self.prefix));
+        stripped.collect()
+    }
+
+    /// Whether everything that was presented counts, and not any of it.
+    pub(super) fn is_each(&self) -> bool {
+        let is_each = |spot: &Spot| matches!(spot, Spot::Each { .. });
+        self.spots.iter().any(is_each)
     }
 
     /// The same places with signatures as they stand, for `diagnose`.
@@ -123,6 +160,9 @@ impl Signature {
                     }),
                     Found::Twice => return Err(Refusal::Ambiguous(place.to_string())),
                 },
+                Spot::Each { list, member } => {
+                    values.extend(each(facts.json()?, list, member)?);
+                }
                 Spot::HeadersLike { prefix, .. } => {
                     let headers = &facts.head.headers;
                     for name in headers
@@ -150,6 +190,27 @@ impl Signature {
     }
 }
 
+/// The member of every element: one that lacks it, or has it as something else than text, is a
+/// refusal.
+fn each<'a>(json: &'a Value, list: &str, member: &str) -> Result<Vec<Sent<'a>>, Refusal> {
+    let place = || format!("body member {list}/*{member}");
+    let elements = json.pointer(list).and_then(Value::as_array);
+    let elements = elements.map(Vec::as_slice).unwrap_or_default();
+    if elements.len() > ELEMENTS_MAX {
+        return Err(Refusal::TooMany(ELEMENTS_MAX));
+    }
+    let mut values = Vec::new();
+    for element in elements {
+        let value = element.pointer(member).and_then(Value::as_str);
+        let value = value.ok_or_else(|| Refusal::Absent(place()))?;
+        values.push(Sent {
+            place: place(),
+            text: Cow::Borrowed(value.as_bytes()),
+        });
+    }
+    Ok(values)
+}
+
 /// The places, for messages.
 impl fmt::Display for Signature {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -160,6 +221,7 @@ impl fmt::Display for Signature {
             match spot {
                 Spot::At(place) => place.fmt(f)?,
                 Spot::HeadersLike { written, .. } => write!(f, "header {written}*")?,
+                Spot::Each { list, member } => write!(f, "body member {list}/*{member}")?,
             }
         }
         Ok(())

@@ -78,6 +78,27 @@ fn digits(text: &str) -> Option<i64> {
         .then(|| text.parse().ok())?
 }
 
+/// Whether a time is not farther from `now` than `tolerance`, either way.
+pub(super) fn ensure_near(
+    stamp: Timestamp,
+    now: Timestamp,
+    tolerance: Duration,
+) -> Result<(), Refusal> {
+    let age = now.duration_since(stamp);
+    let off = age.unsigned_abs();
+    match off <= tolerance {
+        true => Ok(()),
+        false if age.is_negative() => Err(Refusal::Future {
+            ahead: off,
+            tolerance,
+        }),
+        false => Err(Refusal::Stale {
+            age: off,
+            tolerance,
+        }),
+    }
+}
+
 impl Stamp {
     /// The timestamp as it was sent.
     pub(super) fn text(
@@ -99,10 +120,7 @@ impl Stamp {
     /// Whether it is near enough to `now`. Called only once the signature holds.
     pub(super) fn check(&self, text: &[u8], now: Timestamp) -> Result<(), Refusal> {
         // Also without a tolerance: text that is no time could move the border to what follows it.
-        let Some(stamp) = std::str::from_utf8(text)
-            .ok()
-            .and_then(|text| self.unit.parse(text))
-        else {
+        let Some(stamp) = self.read(text) else {
             return Err(Refusal::TimestampUnreadable {
                 place: self.place(),
                 unit: self.unit.name(),
@@ -111,19 +129,13 @@ impl Stamp {
         let Some(tolerance) = self.tolerance else {
             return Ok(());
         };
-        let age = now.duration_since(stamp);
-        let off = age.unsigned_abs();
-        match off <= tolerance {
-            true => Ok(()),
-            false if age.is_negative() => Err(Refusal::Future {
-                ahead: off,
-                tolerance,
-            }),
-            false => Err(Refusal::Stale {
-                age: off,
-                tolerance,
-            }),
-        }
+        ensure_near(stamp, now, tolerance)
+    }
+
+    /// The moment that a text means. `None`: it is not in the unit.
+    pub(super) fn read(&self, text: &[u8]) -> Option<Timestamp> {
+        let text = std::str::from_utf8(text).ok()?;
+        self.unit.parse(text)
     }
 
     fn place(&self) -> String {

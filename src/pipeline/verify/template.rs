@@ -8,6 +8,7 @@ use sha2::{Digest as _, Sha256};
 use crate::pipeline::expr::facts::Facts;
 use crate::pipeline::expr::{Found, Place};
 use crate::pipeline::verify::refusal::Refusal;
+use crate::pipeline::verify::sns;
 use crate::pipeline::verify::words::did_you_mean;
 
 /// A compiled template.
@@ -31,6 +32,8 @@ pub(super) enum Part {
     /// Every form field, sorted by name, names and values without separators; a value that
     /// repeats under one name counts once.
     FormSorted,
+    /// What Amazon SNS signs.
+    Sns,
     /// Values, sorted by their bytes.
     Sort(Vec<Self>),
     Value {
@@ -75,6 +78,11 @@ const WORDS: [&str; 15] = [
 ];
 
 impl Template {
+    /// What Amazon SNS signs, which no text describes.
+    pub(super) fn sns() -> Self {
+        Self(vec![Part::Sns])
+    }
+
     /// Compiles a template. `{{` and `}}` stand for braces.
     pub(super) fn parse(text: &str, config: &BTreeMap<String, String>) -> Result<Self, String> {
         let mut parts = Vec::new();
@@ -117,6 +125,11 @@ impl Template {
         self.parts().any(test)
     }
 
+    /// Its parts in their order, `sort(...)` as one.
+    pub(super) fn top(&self) -> &[Part] {
+        &self.0
+    }
+
     /// Its parts, those inside `sort(...)` too.
     pub(super) fn parts(&self) -> impl Iterator<Item = &Part> {
         self.0.iter().flat_map(|part| match part {
@@ -131,6 +144,7 @@ impl Template {
             (Part::Value { place: value, .. }, place) if value == place => true,
             (Part::Body | Part::BodySha256Hex, Place::Json(_) | Place::Form(_)) => true,
             (Part::FormSorted, Place::Form(_)) => true,
+            (Part::Sns, Place::Json(pointer)) => sns::covers(pointer),
             (Part::Url(_), Place::Query(_)) => true,
             _ => false,
         })
@@ -183,6 +197,16 @@ impl Template {
             }
         }
         Ok(())
+    }
+
+    /// The text, where it is the same for every request: literals and the configured URL.
+    pub(super) fn constant(&self, url: Option<&str>) -> Option<String> {
+        let texts = self.0.iter().map(|part| match part {
+            Part::Literal(text) => Some(text.as_str()),
+            Part::Url(UrlForm::AsIs) => url,
+            _ => None,
+        });
+        texts.collect()
     }
 
     /// The text as a whole, for what is small.
@@ -255,6 +279,7 @@ impl Part {
             | Self::Timestamp
             | Self::Method
             | Self::Secret
+            | Self::Sns
             | Self::Sort(_) => None,
         }
     }
@@ -284,6 +309,7 @@ impl Part {
             Self::Method => Cow::Borrowed(given.facts.head.method.as_str().as_bytes()),
             Self::Url(form) => Cow::Owned(form.url(given).into_bytes()),
             Self::Secret => Cow::Borrowed(given.secret),
+            Self::Sns => Cow::Owned(sns::text(given.facts)?),
             Self::FormSorted => Cow::Owned(form_sorted(given.facts.form()?)),
             Self::Sort(parts) => {
                 let texts = parts.iter().map(|part| part.text(given));

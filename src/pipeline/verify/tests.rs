@@ -1,9 +1,12 @@
 //! Each way to be refused, each mistake in a configuration, and nothing that panics.
 
+mod certificate;
+mod each;
 mod mistakes;
 mod never_panics;
 mod public;
 mod refused;
+mod remarks;
 
 use super::*;
 
@@ -51,7 +54,7 @@ fn scheme() -> RawScheme {
         timestamp: word("signature:t"),
         timestamp_unit: word("s"),
         tolerance: Some(Duration::from_mins(5)),
-        assert: Vec::new(),
+        ..RawScheme::default()
     }
 }
 
@@ -111,6 +114,7 @@ fn inbound(headers: &[(&str, &str)], body: &str) -> Inbound {
         headers: map,
         client_ip: [192, 0, 2, 1].into(),
         request_id: Arc::from("r"),
+        certificate: None,
     };
     Inbound {
         head,
@@ -356,7 +360,8 @@ fn a_border_that_can_be_moved_is_remarked_upon() {
             signed: Some(signed.to_owned()),
             ..plain()
         };
-        let remarks = remarks(&RawVerify::Schemes(vec![table]), &BTreeMap::new());
+        let mut remarks = remarks(&RawVerify::Schemes(vec![table]), &BTreeMap::new());
+        remarks.retain(|remark| remark.what.contains("apart"));
         match (remarks.as_slice(), loose) {
             ([], None) => {}
             ([remark], Some(words)) => {
@@ -366,4 +371,38 @@ fn a_border_that_can_be_moved_is_remarked_upon() {
             _ => panic!("{signed}: {remarks:?}"),
         }
     }
+}
+
+#[test]
+fn a_url_may_be_written_with_its_port_where_that_is_said() {
+    let bare = RawScheme {
+        signed: Some("{url}{body}".to_owned()),
+        ..plain()
+    };
+    let either = RawScheme {
+        url_variants: vec!["no_port".to_owned(), "default_port".to_owned()],
+        ..bare.clone()
+    };
+    let at = |scheme: &RawScheme, url: &str| {
+        let secrets = [labelled("new", SECRET.as_bytes())];
+        let context = Context {
+            secrets: &secrets,
+            config: &BTreeMap::new(),
+            url: Some(url.to_owned()),
+        };
+        Verifier::compile(&RawVerify::Schemes(vec![scheme.clone()]), &context).unwrap()
+    };
+    let (plain, ported) = ("https://a.example/erp", "https://a.example:443/erp");
+    for (own, signer) in [(plain, ported), (ported, plain)] {
+        let request = signed(&at(&bare, signer), inbound(&[], BODY));
+        verify(&at(&either, own), request.clone()).unwrap();
+        let refusal = verify(&at(&bare, own), request).unwrap_err();
+        assert_eq!(refusal.label(), "signature_mismatch");
+    }
+    let idle = RawScheme {
+        signed: None,
+        ..either
+    };
+    let problems = compile_with(vec![idle], &[SECRET.as_bytes()]).unwrap_err();
+    assert_eq!(problems[0].path, ["verify", "url_variants"]);
 }

@@ -84,8 +84,10 @@ async fn a_journal_that_needs_a_restart_ends_the_publisher_even_without_a_broker
         journal,
         Sidings {
             set_aside: open(&dir, "set-aside"),
-            parked: Parked::open(options(&dir, "parked"), &mut || ControlFlow::Continue(()))
-                .unwrap(),
+            parked: Parked::open(options(&dir, "parked"), &mut |_, _| {
+                ControlFlow::Continue(())
+            })
+            .unwrap(),
         },
         Metrics::new([]),
     )

@@ -2,7 +2,7 @@ use lapin::types::{AMQPValue, FieldTable, ShortString};
 
 use super::super::message::{Message, Shape, cut};
 use super::{config, delivery};
-use crate::delivery::{Delivery, Lane};
+use crate::delivery::{Delivery, Lane, Origin};
 
 fn message(delivery: &Delivery) -> Result<Message, String> {
     Shape::new(&config()).unwrap().message(delivery, 1)
@@ -107,6 +107,26 @@ fn cloudevents_have_an_id_and_a_type_even_if_the_provider_has_none() {
     bare.event_type = Some("a\nb".to_owned());
     let table = headers(&message(&bare).unwrap());
     assert_eq!(text(&table, "cloudEvents_type").as_deref(), Some("a_b"));
+}
+
+#[test]
+fn what_came_as_a_cloudevent_keeps_what_it_says_of_itself() {
+    let mut delivery = delivery(7);
+    delivery.origin = Some(Origin {
+        source: "/shop".to_owned(),
+        subject: Some("cart\n7".to_owned()),
+        time: Some("2026-01-02T03:04:05Z".to_owned()),
+    });
+    let table = headers(&message(&delivery).unwrap());
+    for (name, value) in [
+        ("source", "/shop"),
+        ("subject", "cart_7"),
+        ("time", "2026-01-02T03:04:05Z"),
+        ("id", "evt-7"),
+    ] {
+        let found = text(&table, &format!("cloudEvents_{name}"));
+        assert_eq!(found.as_deref(), Some(value), "{name}");
+    }
 }
 
 #[test]

@@ -33,7 +33,7 @@ async fn a_link_that_panics_is_the_end_of_the_publisher() {
     let journal = whole::open(&dir, "journal");
     let sidings = Sidings {
         set_aside: whole::open(&dir, "journal/set-aside"),
-        parked: Parked::open(whole::options(&dir, "journal/parked"), &mut || {
+        parked: Parked::open(whole::options(&dir, "journal/parked"), &mut |_, _| {
             ControlFlow::Continue(())
         })
         .unwrap(),

@@ -68,7 +68,7 @@ impl Whole {
         let journal = open(dir, "journal");
         let sidings = Sidings {
             set_aside: open(dir, "journal/set-aside"),
-            parked: Parked::open(parked, &mut || ControlFlow::Continue(())).unwrap(),
+            parked: Parked::open(parked, &mut |_, _| ControlFlow::Continue(())).unwrap(),
         };
         let Parts { links, feeds, .. } = assemble(
             config,

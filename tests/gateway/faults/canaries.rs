@@ -104,6 +104,7 @@ fn sources() -> String {
 provider = "github"
 secrets = [{{ value = "{SIGNING}", label = "new" }}, {{ value = "{ROTATED}", label = "old" }}]
 schema = "push.json"
+on_invalid = "reject"
 
 [sources.open]
 provider = "github"

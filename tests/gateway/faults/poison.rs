@@ -480,7 +480,7 @@ async fn only_the_senders_of_a_stuck_source_are_told_to_wait() {
     assert_eq!(refused.status, 503);
     assert!(refused.header("retry-after").is_some());
     let metrics = gateway.metrics().await;
-    assert_eq!(metrics.rejected("stuck", "journal_full"), 1.0);
+    assert_eq!(metrics.rejected("stuck", "queues_full"), 1.0);
     assert_eq!(gateway.send(&push("free", "a", "{}")).await.status, 202);
     let queue = broker.consume(&free).await;
     queue.wait_for(1).await;

@@ -52,6 +52,7 @@ fn request(body: &[u8]) -> Inbound {
             headers: HeaderMap::new(),
             client_ip: [192, 0, 2, 1].into(),
             request_id: Arc::from("r"),
+            certificate: None,
         },
         body: Bytes::copy_from_slice(body),
     }

@@ -343,3 +343,117 @@ async fn no_address_in_a_request_is_called() {
         .saw("outbound calls", 0)
         .write();
 }
+
+/// Where else a proof could say that its key is. `HOST` is a listed host, `TRAP` a listener of the
+/// test's own.
+const URLS: [&str; 26] = [
+    "https://TRAP/PATH",
+    "http://TRAP/PATH",
+    "http://HOST/PATH",
+    "https://HOST:PORT/PATH",
+    "https://HOST@TRAP/PATH",
+    "https://HOST:443@TRAP/PATH",
+    "https://TRAP#@HOST/PATH",
+    "https://TRAP\\@HOST/PATH",
+    "https://TRAP/?@HOST/PATH",
+    "https://HOST.evil.invalid/PATH",
+    "https://HOST.:PORT/PATH",
+    "https://localhost:PORT/PATH",
+    "https://127.1:PORT/PATH",
+    "https://2130706433:PORT/PATH",
+    "https://0x7f000001:PORT/PATH",
+    "https://017700000001:PORT/PATH",
+    "https://[::1]:PORT/PATH",
+    "https://[::ffff:127.0.0.1]:PORT/PATH",
+    "https://169.254.169.254/PATH",
+    "https://[fd00:ec2::254]/PATH",
+    "https://10.0.0.1/PATH",
+    "https://sns.s3-us-west-2.amazonaws.com/PATH",
+    "file:///etc/passwd",
+    "gopher://TRAP/1PATH",
+    "//TRAP/PATH",
+    "https://HOST/PATH?a=b",
+];
+
+/// Neither is one that a proof names, unless its host is listed; and then not where a resolver
+/// says that it is, when that is not on the internet.
+#[tokio::test]
+async fn no_key_is_fetched_from_elsewhere() {
+    let trap = TcpListener::bind("127.0.0.1:0").await.expect("a trap");
+    let address = trap.local_addr().expect("address");
+    let calls = tempfile::NamedTempFile::new().expect("a file");
+    let trace = calls.path().to_str().expect("path");
+    let wrapper = ["strace", "-f", "-qq", "-e", "trace=%network", "-o", trace];
+    let (aws, paypal) = ("sns.us-east-1.amazonaws.com", "api.paypal.com");
+    let sources = format!(
+        "[fetch]\nresolve = {{ \"{aws}\" = \"{address}\", \"{paypal}\" = \"{address}\" }}\n\
+         [sources.aws]\nprovider = \"sns\"\nconfirm = true\n\
+         [sources.aws.config]\ntopics = [\"arn\"]\n\
+         [sources.aws.verify]\ntolerance = \"0s\"\n\
+         [sources.paypal]\nprovider = \"paypal-cert-url\"\n\
+         [sources.paypal.config]\nwebhook_id = \"WH-1\"\n"
+    );
+    let setup = Setup::new().under(&wrapper).plain().sources(&sources);
+    let gateway = setup.start().await;
+    let sns = |url: &str| {
+        let body = json!({
+            "Type": "SubscriptionConfirmation", "MessageId": "m", "TopicArn": "arn",
+            "Message": "a", "Token": "t", "Timestamp": "2026-01-01T00:00:00.000Z",
+            "SignatureVersion": "2", "Signature": "QUJD", "SigningCertURL": url,
+            "SubscribeURL": url,
+        });
+        Webhook::bare("/aws", body.to_string().as_bytes())
+    };
+    let transfer = |url: &str| {
+        Webhook::bare("/paypal", b"{}")
+            .with("PayPal-Transmission-Id", "t")
+            .with("PayPal-Transmission-Time", "2026-01-01T00:00:00Z")
+            .with("PayPal-Auth-Algo", "SHA256withRSA")
+            .with("PayPal-Cert-Url", url)
+            .with("PayPal-Transmission-Sig", "QUJD")
+    };
+    let fill = |url: &str, host: &str, path: &str| {
+        url.replace("HOST", host)
+            .replace("TRAP", &address.to_string())
+            .replace("PORT", &address.port().to_string())
+            .replace("PATH", path)
+    };
+    let certificate = "SimpleNotificationService-a.pem";
+    let certs = "v1/notifications/certs/CERT-a";
+    let mut sent = 0;
+    for url in URLS {
+        for webhook in [
+            sns(&fill(url, aws, certificate)),
+            transfer(&fill(url, paypal, certs)),
+        ] {
+            assert_eq!(gateway.send(&webhook).await.status, 401, "{webhook:?}");
+            sent += 1;
+        }
+    }
+    // The hosts are right, and a resolver lies about them.
+    let lies = [
+        sns(&fill("https://HOST/PATH", aws, certificate)),
+        transfer(&fill("https://HOST/PATH", paypal, certs)),
+    ];
+    for webhook in lies {
+        assert_eq!(gateway.send(&webhook).await.status, 503);
+    }
+    assert_untouched(&trap).await;
+    let metrics = gateway.metrics().await;
+    let labels = [("outcome", "address_not_allowed")];
+    assert!((metrics.sum("hookgate_fetches_total", &labels) - 2.0).abs() < f64::EPSILON);
+    assert!((metrics.sum("hookgate_fetches_total", &[]) - 2.0).abs() < f64::EPSILON);
+    balance(&gateway).await;
+    drop(gateway);
+    let reached = reaching(calls.path());
+    let connects: Vec<_> = reached
+        .iter()
+        .filter(|line| line.contains("connect("))
+        .collect();
+    assert_eq!(connects, Vec::<&String>::new());
+    Row::new("X6.keys")
+        .saw("requests with addresses of keys", sent)
+        .saw("resolvers that lie", 2)
+        .saw("outbound calls", 0)
+        .write();
+}

@@ -5,10 +5,10 @@ use super::gateway::{Gateway, Metrics};
 
 /// Waits until the books of a gateway balance; fails with the two sides if they never do.
 ///
-/// Per source, `received = accepted + duplicate + rejected + handshake`; over all,
-/// `accepted + late + replayed = published + waiting + set aside - waiting at start`. Late are
-/// events whose sender was told 503 because storing took too long, and which were stored all the
-/// same; replayed are those that an operator had published again.
+/// Per source and in requests, `received = accepted + duplicate + rejected + handshake`; over all
+/// and in events, `events + late + replayed = published + waiting + set aside - waiting at start`.
+/// Late are events that are safe although their sender was told 503; replayed are those that an
+/// operator had published again.
 pub(crate) async fn balance(gateway: &Gateway) {
     eventually("the books to balance", || async {
         check(&gateway.metrics().await)
@@ -32,9 +32,8 @@ pub(crate) fn check(metrics: &Metrics) -> Result<(), String> {
         }
     }
     let all = |name: &str| metrics.sum(name, &[]);
-    let taken = all("hookgate_accepted_total")
-        + all("hookgate_late_total")
-        + all("hookgate_replayed_total");
+    let taken =
+        all("hookgate_events_total") + all("hookgate_late_total") + all("hookgate_replayed_total");
     let placed = all("hookgate_published_total")
         + all("hookgate_journal_waiting")
         + all("hookgate_set_aside")

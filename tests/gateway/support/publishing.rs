@@ -62,12 +62,14 @@ pub(crate) fn event(number: u32, source: &str, routing_key: &str) -> Delivery {
         source: Arc::from(source),
         event_id: Some(number.to_string()),
         event_type: Some("test".to_owned()),
+        origin: None,
         received_at: Timestamp::UNIX_EPOCH,
         client_ip: [127, 0, 0, 1].into(),
         request_id: Arc::from("r"),
         coverage: Coverage::Full,
         key: None,
         schema: None,
+        batch: None,
         lane: Lane::Main,
         routing_key: routing_key.to_owned(),
         content_type: Some("application/json".to_owned()),
@@ -97,8 +99,10 @@ impl Publishing {
         let journal = Journal::open(options("journal")).expect("journal");
         let sidings = Sidings {
             set_aside: Journal::open(options("journal/set-aside")).expect("journal"),
-            parked: Parked::open(options("journal/parked"), &mut || ControlFlow::Continue(()))
-                .expect("journals"),
+            parked: Parked::open(options("journal/parked"), &mut |_, _| {
+                ControlFlow::Continue(())
+            })
+            .expect("journals"),
         };
         let metrics = Registry::new([]);
         let (publisher, _) = Publisher::new(

@@ -13,7 +13,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, ServerName};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, timeout};
@@ -41,6 +41,8 @@ pub(crate) struct Sender {
     from: Option<IpAddr>,
     /// Roots to trust; `None` speaks plain HTTP.
     roots: Option<Arc<rustls::RootCertStore>>,
+    /// The certificate to show, and its key, in PEM.
+    identity: Option<(String, String)>,
 }
 
 /// One open connection.
@@ -70,6 +72,7 @@ impl Sender {
             address,
             from: None,
             roots: Some(Arc::new(roots)),
+            identity: None,
         }
     }
 
@@ -79,6 +82,7 @@ impl Sender {
             address,
             from: None,
             roots: None,
+            identity: None,
         }
     }
 
@@ -87,6 +91,14 @@ impl Sender {
         let [_, high, middle, low] = (n + 2).to_be_bytes();
         Self {
             from: Some(IpAddr::from([127, high + 1, middle, low])),
+            ..self.clone()
+        }
+    }
+
+    /// The same with a certificate of its own.
+    pub(crate) fn showing(&self, certificate: &str, key: &str) -> Self {
+        Self {
+            identity: Some((certificate.to_owned(), key.to_owned())),
             ..self.clone()
         }
     }
@@ -122,11 +134,21 @@ impl Sender {
             return Ok(Box::new(tcp));
         };
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut config = rustls::ClientConfig::builder_with_provider(provider)
+        let config = rustls::ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .expect("versions")
-            .with_root_certificates(Arc::clone(roots))
-            .with_no_client_auth();
+            .with_root_certificates(Arc::clone(roots));
+        let mut config = match &self.identity {
+            None => config.with_no_client_auth(),
+            Some((certificate, key)) => {
+                let certificate = CertificateDer::from_pem_slice(certificate.as_bytes());
+                let key = PrivateKeyDer::from_pem_slice(key.as_bytes());
+                let chain = vec![certificate.expect("certificate")];
+                config
+                    .with_client_auth_cert(chain, key.expect("key"))
+                    .expect("a certificate with its key")
+            }
+        };
         config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
         let name = ServerName::try_from("localhost").expect("name");
         let connecting = TlsConnector::from(Arc::new(config)).connect(name, tcp);

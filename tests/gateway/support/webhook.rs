@@ -71,6 +71,21 @@ impl Webhook {
             .with("X-Slack-Signature", &proof)
     }
 
+    /// An HTTP message signature (RFC 9421) over method, URL and digest, by HMAC-SHA256.
+    pub(crate) fn message(path: &str, url: &str, secret: &str, at: i64, body: &[u8]) -> Self {
+        let digest = format!("sha-256=:{}:", STANDARD.encode(Sha256::digest(body)));
+        let input = format!("(\"@method\" \"@target-uri\" \"content-digest\");created={at}");
+        let base = format!(
+            "\"@method\": POST\n\"@target-uri\": {url}\n\"content-digest\": {digest}\n\
+             \"@signature-params\": {input}"
+        );
+        let proof = STANDARD.encode(hmac_sha256(secret.as_bytes(), base.as_bytes()));
+        Self::bare(path, body)
+            .with("Content-Digest", &digest)
+            .with("Signature-Input", &format!("sig={input}"))
+            .with("Signature", &format!("sig=:{proof}:"))
+    }
+
     /// The house system that has no preset: HMAC-SHA256 of `TIME.BODY`, base64.
     pub(crate) fn erp(path: &str, at: i64, id: &str, body: &[u8]) -> Self {
         let signed = [at.to_string().as_bytes(), b".", body].concat();

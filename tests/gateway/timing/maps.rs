@@ -123,12 +123,17 @@ fn more_event_ids_than_are_remembered() {
     let more = 50_000_u32;
     let ids = u32::try_from(IDS_MAX).expect("a count") + more;
     let dedupe = Dedupe::new(IDS_MAX);
-    let issuer = Arc::from("shop");
+    let issuer: Arc<str> = Arc::from("shop");
     let now = Instant::now();
     let window = Duration::from_hours(24);
+    let claim = |n: u32| {
+        let id = format!("evt_{n:032}");
+        let claims = dedupe.claim(&[Some((Arc::clone(&issuer), id))], window, now);
+        claims.expect("nobody else stores it").remove(0)
+    };
     let before = resident();
     for n in 0..ids {
-        match dedupe.claim(&issuer, &format!("evt_{n:032}"), window, now) {
+        match claim(n) {
             Claim::Fresh(fresh) => fresh.commit(Uuid::from_u128(u128::from(n))),
             other => panic!("{n} is {other:?}"),
         }
@@ -140,7 +145,7 @@ fn more_event_ids_than_are_remembered() {
     assert_eq!(dedupe.len(), IDS_MAX);
     assert_eq!(dedupe.horizon(), Some(Uuid::from_u128(u128::from(more))));
     for (n, known) in [(0, false), (more - 1, false), (more, true), (ids - 1, true)] {
-        let claim = dedupe.claim(&issuer, &format!("evt_{n:032}"), window, now);
+        let claim = claim(n);
         assert_eq!(matches!(claim, Claim::Seen(_)), known, "{n}");
     }
     assert!(grown <= 192 * MIB, "{} MiB", grown / MIB);

@@ -176,7 +176,7 @@ const INVALID: &[(&str, &str, &str, &str)] = &[
     (
         "slack",
         "block_actions--payload_without_type",
-        "/payload",
+        "",
         r#""type" is required"#,
     ),
     (

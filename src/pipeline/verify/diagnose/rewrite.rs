@@ -24,6 +24,8 @@ pub(super) enum Escapes {
     Kept,
     /// Only what has to be escaped.
     Least,
+    /// Also what means something in HTML or ends a line in JavaScript, as `\u003c`.
+    Html,
     /// Also what is not ASCII, as `\u00e9`.
     Ascii,
     /// The same with capitals, as `\u00E9`.
@@ -125,20 +127,24 @@ fn is_free(c: char) -> bool {
 /// A character that may stand as it is.
 fn plain(c: char, escapes: Escapes, out: &mut String) {
     match (escapes, c) {
-        (Escapes::Kept | Escapes::Least, c) => out.push(c),
+        (Escapes::Html, '<' | '>' | '&' | '\u{2028}' | '\u{2029}') => unicode(c, escapes, out),
+        (Escapes::Kept | Escapes::Least | Escapes::Html, c) => out.push(c),
         (Escapes::AsciiAndSlash, '/') => out.push_str("\\/"),
         (_, c) if c.is_ascii() => out.push(c),
-        (_, c) => {
-            for unit in c.encode_utf16(&mut [0; 2]) {
-                out.push_str("\\u");
-                let digits = [12, 8, 4, 0].map(|shift| u32::from(*unit >> shift) & 0xf);
-                let digits = digits.into_iter().filter_map(|it| char::from_digit(it, 16));
-                out.extend(digits.map(|digit| match escapes {
-                    Escapes::AsciiCapitals => digit.to_ascii_uppercase(),
-                    _ => digit,
-                }));
-            }
-        }
+        (_, c) => unicode(c, escapes, out),
+    }
+}
+
+/// `\uXXXX`, once or twice.
+fn unicode(c: char, escapes: Escapes, out: &mut String) {
+    for unit in c.encode_utf16(&mut [0; 2]) {
+        out.push_str("\\u");
+        let digits = [12, 8, 4, 0].map(|shift| u32::from(*unit >> shift) & 0xf);
+        let digits = digits.into_iter().filter_map(|it| char::from_digit(it, 16));
+        out.extend(digits.map(|digit| match escapes {
+            Escapes::AsciiCapitals => digit.to_ascii_uppercase(),
+            _ => digit,
+        }));
     }
 }
 

@@ -1,0 +1,180 @@
+//! `hookgate enroll`: says that a source's secret may come now, in the provider's handshake.
+
+use std::io::Write;
+use std::time::Duration;
+
+use bytes::Bytes;
+use clap::Args;
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use serde_json::Value;
+
+use super::output::{lines, table};
+use super::{ConfigArg, Done, Exit, Failure, block_on, find_source, load, talk};
+use crate::admin::{CONSENT, ENROLL_PATH};
+use crate::client::{Client, Trust};
+use crate::config::Config;
+use crate::enrolled::Folder;
+use crate::pipeline::handshake::enrolment::WINDOW;
+use crate::source::Source;
+use crate::telemetry::harmless;
+
+#[derive(Debug, Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of the command line"
+)]
+#[command(group = clap::ArgGroup::new("what").multiple(false))]
+pub(super) struct EnrollArgs {
+    /// The source that waits for its secret
+    #[arg(value_name = "SOURCE", required_unless_present = "list")]
+    source: Option<String>,
+    /// How long to wait for the provider's handshake
+    #[arg(long = "for", value_name = "DURATION", default_value = "10m", value_parser = length)]
+    length: Duration,
+    /// The secret that is enrolled goes as soon as a new one comes; without this, when the new one
+    /// has verified its first event
+    #[arg(long, group = "what")]
+    replace: bool,
+    /// Forgets what is enrolled, and waits for nothing
+    #[arg(long, group = "what")]
+    forget: bool,
+    /// Prints the enrolled secret, for providers that want to hear it (Notion); reads the file
+    #[arg(long, group = "what")]
+    show: bool,
+    /// Lists all sources that take their secret in a handshake
+    #[arg(long, group = "what", conflicts_with = "source")]
+    list: bool,
+    /// JSON instead of text
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    config: ConfigArg,
+}
+
+fn length(text: &str) -> Result<Duration, String> {
+    let length = crate::config::parse_duration(text).filter(|length| WINDOW.contains(length));
+    length.ok_or_else(|| "write a duration like 10m, at most 24h".to_owned())
+}
+
+pub(super) fn run(args: &EnrollArgs, out: &mut dyn Write) -> Done {
+    let config = load(&args.config.config)?;
+    let Some(name) = &args.source else {
+        let list = block_on(ask(&config, Method::GET, ""))?;
+        return show_list(&list, args.json, out);
+    };
+    let source = find_source(&config, name)?;
+    if source.enrolment.is_none() {
+        let message = format!(
+            "source `{name}` has its secrets configured; only one with secrets = \"enrolled\" \
+             takes them in a handshake"
+        );
+        return Err(Failure::new(Exit::Usage, message));
+    }
+    if args.show {
+        return show_secret(&config, source, out);
+    }
+    let asked = if args.forget {
+        "&forget".to_owned()
+    } else {
+        let replace = if args.replace { "&replace" } else { "" };
+        format!("&for_seconds={}{replace}", args.length.as_secs())
+    };
+    // Names of sources need no escapes.
+    let query = format!("?source={name}{asked}");
+    let state = block_on(ask(&config, Method::POST, &query))?;
+    if args.json {
+        writeln!(out, "{state}")?;
+    } else if args.forget {
+        writeln!(
+            out,
+            "{name}: nothing is enrolled any more, so nothing is taken"
+        )?;
+    } else {
+        writeln!(
+            out,
+            "{name}: the first handshake that comes until {} brings the secret; \
+             set up the provider now",
+            word(&state, "/window/closes_at")
+        )?;
+    }
+    Ok(Exit::Success)
+}
+
+fn show_secret(config: &Config, source: &Source, out: &mut dyn Write) -> Done {
+    let folder = Folder::of(&config.journal.path);
+    let record = folder.read(&source.name).map_err(|error| {
+        let file = folder.file(&source.name);
+        Failure::new(
+            Exit::Failure,
+            format!("reading {}: {error}", file.display()),
+        )
+    })?;
+    let Some(current) = record.and_then(|record| record.current) else {
+        let message = format!("nothing is enrolled for {}", source.name);
+        return Err(Failure::new(Exit::Failure, message));
+    };
+    out.write_all(current.secret.expose())?;
+    writeln!(out)?;
+    talk(&format!(
+        "this is {}; whoever has it can send as the provider",
+        current.label()
+    ));
+    Ok(Exit::Success)
+}
+
+fn show_list(list: &Value, json: bool, out: &mut dyn Write) -> Done {
+    let mut rows = table(&["source", "enrolled", "since", "former", "window until"]);
+    for one in list.as_array().into_iter().flatten() {
+        if json {
+            writeln!(out, "{one}")?;
+            continue;
+        }
+        let places = [
+            "/source",
+            "/current/label",
+            "/current/since",
+            "/former/label",
+        ];
+        let places = places.into_iter().chain(["/window/closes_at"]);
+        rows.add_row(places.map(|place| word(one, place)));
+    }
+    if !json {
+        write!(out, "{}", lines(&rows))?;
+    }
+    Ok(Exit::Success)
+}
+
+fn word(state: &Value, pointer: &str) -> String {
+    let word = state.pointer(pointer).and_then(Value::as_str);
+    word.map_or_else(|| "-".to_owned(), harmless)
+}
+
+/// Asks the running gateway.
+async fn ask(config: &Config, method: Method, query: &str) -> Result<Value, Failure> {
+    let unavailable = |error: String| {
+        let message = format!(
+            "{error}; is the gateway running with this configuration? its admin listener is {}",
+            config.admin.listen
+        );
+        Failure::new(Exit::Unavailable, message)
+    };
+    let url = format!("http://{}", config.admin.listen);
+    let url = url
+        .parse()
+        .map_err(|error: http::uri::InvalidUri| unavailable(error.to_string()))?;
+    let client = Client::connect(&url, Trust::System).await;
+    let mut client = client.map_err(|error| unavailable(error.to_string()))?;
+    let mut headers: HeaderMap = super::admin_headers(&config.admin)?;
+    headers.insert(CONSENT, HeaderValue::from_static("1"));
+    let path = format!("{ENROLL_PATH}{query}");
+    let answer = client.send(method, &path, headers, Bytes::new()).await;
+    let answer = answer.map_err(|error| unavailable(error.to_string()))?;
+    let body: Option<Value> = serde_json::from_slice(&answer.body).ok();
+    if answer.status == StatusCode::OK {
+        return Ok(body.unwrap_or_default());
+    }
+    let detail = body.as_ref().map(|problem| word(problem, "/detail"));
+    let detail = detail.unwrap_or_default();
+    let message = format!("the gateway answered {}: {detail}", answer.status);
+    Err(Failure::new(Exit::Failure, message))
+}

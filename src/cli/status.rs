@@ -1,0 +1,200 @@
+//! `hookgate status`: what a running gateway knows of itself, and whether an old secret can go.
+
+use std::io::Write;
+
+use bytes::Bytes;
+use clap::Args;
+use http::{Method, StatusCode};
+use serde_json::Value;
+
+use super::output::{lines, table};
+use super::{ConfigArg, Done, Exit, Failure, admin_headers, block_on, load};
+use crate::client::{Client, Trust};
+use crate::config::Admin;
+use crate::telemetry;
+
+/// What is shown where there is nothing to show.
+const NOTHING: &str = "-";
+
+#[derive(Debug, Args)]
+pub(super) struct StatusArgs {
+    #[command(flatten)]
+    config: ConfigArg,
+    /// JSON instead of tables
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: &StatusArgs, out: &mut dyn Write) -> Done {
+    let config = load(&args.config.config)?;
+    let status = block_on(ask(&config.admin))?;
+    if args.json {
+        writeln!(out, "{status:#}")?;
+    } else {
+        write!(out, "{}", page(&status))?;
+    }
+    Ok(Exit::Success)
+}
+
+async fn ask(admin: &Admin) -> Result<Value, Failure> {
+    let unavailable = |error: String| {
+        let hint = "is the gateway running with this configuration?";
+        Failure::new(Exit::Unavailable, format!("{error}; {hint}"))
+    };
+    let url = format!("http://{}", admin.listen)
+        .parse()
+        .map_err(|error: http::uri::InvalidUri| unavailable(error.to_string()))?;
+    let mut client = Client::connect(&url, Trust::System)
+        .await
+        .map_err(|error| unavailable(error.to_string()))?;
+    let headers = admin_headers(admin)?;
+    let answer = client
+        .send(Method::GET, "/api/v1/status", headers, Bytes::new())
+        .await
+        .map_err(|error| unavailable(error.to_string()))?;
+    if answer.status != StatusCode::OK {
+        let what = format!("{} answered {}", admin.listen, answer.status);
+        return Err(unavailable(what));
+    }
+    serde_json::from_slice(&answer.body)
+        .map_err(|error| unavailable(format!("{} answered no JSON: {error}", admin.listen)))
+}
+
+/// The tables, one under the other.
+fn page(status: &Value) -> String {
+    let journal = status.get("journal").unwrap_or(&Value::Null);
+    let mut state = table(&["part", "state"]);
+    let draining = status.get("draining") == Some(&Value::Bool(true));
+    let word = if draining { "draining" } else { "serving" };
+    state.add_row(["gateway", &format!("{} {word}", field(status, "version"))]);
+    state.add_row(["journal", &journal_state(journal)]);
+    for (part, key) in [
+        ("waiting", "waiting"),
+        ("parked", "parked"),
+        ("set aside", "set_aside"),
+    ] {
+        state.add_row([part, &field(journal, key)]);
+    }
+    state.add_row(["broker", &broker_state(status.get("broker"))]);
+
+    let mut sources = table(&[
+        "source",
+        "provider",
+        "path",
+        "ack",
+        "secret",
+        "uses",
+        "last used",
+    ]);
+    for source in array(status, "sources") {
+        let mut row: Vec<String> = ["name", "provider", "path", "ack"]
+            .map(|key| field(source, key))
+            .to_vec();
+        let secrets = array(source, "secrets");
+        if secrets.is_empty() {
+            sources.add_row(row.iter().chain([&NOTHING.to_owned()]));
+        }
+        for secret in secrets {
+            let last_used = match secret.get("last_used") {
+                Some(Value::String(at)) => telemetry::harmless(at),
+                _ => "never".to_owned(),
+            };
+            row.extend([field(secret, "label"), field(secret, "uses"), last_used]);
+            sources.add_row(row);
+            // What is said once of a source is not said again beside its next secret.
+            row = vec![String::new(); 4];
+        }
+    }
+    format!(
+        "{}\n{}\nuses are counted since the gateway was started\n",
+        lines(&state),
+        lines(&sources)
+    )
+}
+
+fn journal_state(journal: &Value) -> String {
+    let word = match journal.get("failed") {
+        Some(Value::String(why)) => format!("failed: {}", telemetry::harmless(why)),
+        _ if journal.get("full") == Some(&Value::Bool(true)) => "full".to_owned(),
+        _ => "ok".to_owned(),
+    };
+    let (bytes, segments) = (field(journal, "bytes"), field(journal, "segments"));
+    format!("{word}, {bytes} bytes in {segments} segments")
+}
+
+fn broker_state(broker: Option<&Value>) -> String {
+    let Some(broker) = broker.filter(|broker| broker.is_object()) else {
+        return "none is configured".to_owned();
+    };
+    let is = |key: &str| broker.get(key) == Some(&Value::Bool(true));
+    let node = field(broker, "node");
+    match (is("connected"), is("blocked")) {
+        (true, false) => format!("connected to {node}"),
+        (true, true) => format!("connected to {node}, which takes no events"),
+        (false, _) => format!("not connected to {node}: {}", field(broker, "last_error")),
+    }
+}
+
+fn array<'a>(value: &'a Value, key: &str) -> &'a [Value] {
+    let array = value.get(key).and_then(Value::as_array);
+    array.map(Vec::as_slice).unwrap_or_default()
+}
+
+fn field(value: &Value, key: &str) -> String {
+    match value.get(key) {
+        Some(Value::String(text)) => telemetry::harmless(text),
+        Some(Value::Null) | None => NOTHING.to_owned(),
+        Some(other) => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_old_secret_is_seen_to_be_out_of_use() {
+        let status = json!({
+            "version": "1.0", "draining": false,
+            "sources": [
+                {"name": "stripe", "provider": "stripe", "path": "/in", "ack": "journal", "secrets": [
+                    {"label": "2025", "uses": 0, "last_used": null},
+                    {"label": "2026", "uses": 7, "last_used": "2026-01-01T00:00:00Z"},
+                ]},
+                {"name": "open", "provider": null, "path": "/open", "ack": "broker", "secrets": []},
+            ],
+            "journal": {"waiting": 4, "bytes": 64, "segments": 1, "full": false, "failed": null,
+                        "parked": 3, "set_aside": 2},
+            "broker": {"connected": false, "blocked": false, "last_error": "refused", "node": "a:1"},
+        });
+        let shown = page(&status);
+        let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+        let shown: Vec<String> = shown.lines().map(words).collect();
+        for line in [
+            "gateway 1.0 serving",
+            "journal ok, 64 bytes in 1 segments",
+            "waiting 4",
+            "parked 3",
+            "set aside 2",
+            "broker not connected to a:1: refused",
+            "stripe stripe /in journal 2025 0 never",
+            "2026 7 2026-01-01T00:00:00Z",
+            "open - /open broker -",
+        ] {
+            assert!(shown.iter().any(|it| it == line), "{line}: {shown:#?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_well_is_said() {
+        let journal = json!({"failed": "cannot sync", "bytes": 1, "segments": 1});
+        assert!(journal_state(&journal).starts_with("failed: cannot sync"));
+        let full = json!({"full": true});
+        assert!(journal_state(&full).starts_with("full"));
+        let blocked = json!({"connected": true, "blocked": true, "node": "a"});
+        assert!(broker_state(Some(&blocked)).contains("takes no events"));
+        assert_eq!(broker_state(Some(&Value::Null)), "none is configured");
+    }
+}

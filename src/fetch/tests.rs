@@ -1,0 +1,362 @@
+//! Against a server of our own, on loopback, over TLS by an authority of our own.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rustls::ServerConfig;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+
+use super::*;
+use crate::authorities::Authorities;
+use crate::fetch::table::{CALLS_MAX, FAILURE_KEPT, STRANGERS};
+use crate::pipeline::evidence::{Hosts, Target};
+
+/// A server that gives every request the same bytes, and the client that trusts it.
+struct Setting {
+    address: SocketAddr,
+    authority: CertificateDer<'static>,
+    calls: Arc<AtomicUsize>,
+    server: tokio::task::JoinHandle<()>,
+}
+
+const NAME: &str = "keys.example.com";
+
+impl Drop for Setting {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+/// Whether a server answers, or never says a word.
+#[derive(Clone)]
+enum Says {
+    Bytes(Vec<u8>),
+    Nothing,
+}
+
+fn ok(body: &str) -> Says {
+    let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
+    Says::Bytes([head.as_bytes(), body.as_bytes()].concat())
+}
+
+async fn setting(names: &[&str], says: Says) -> Setting {
+    let authority_key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = params.self_signed(&authority_key).unwrap();
+    let issuer = Issuer::new(params, authority_key);
+    let key = KeyPair::generate().unwrap();
+    let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+    let leaf = CertificateParams::new(names).unwrap();
+    let leaf = leaf.signed_by(&key, &issuer).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let tls = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(
+            vec![leaf.der().clone()],
+            PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
+        )
+        .unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(tls));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let calls = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&calls);
+    let server = tokio::spawn(async move {
+        let mut open = JoinSet::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            count.fetch_add(1, Ordering::SeqCst);
+            let (acceptor, says) = (acceptor.clone(), says.clone());
+            open.spawn(async move {
+                let Ok(mut stream) = acceptor.accept(stream).await else {
+                    return;
+                };
+                let mut head = vec![0; 4_096];
+                let Ok(1..) = stream.read(&mut head).await else {
+                    return;
+                };
+                match says {
+                    Says::Nothing => std::future::pending().await,
+                    Says::Bytes(bytes) => {
+                        drop(stream.write_all(&bytes).await);
+                        drop(stream.shutdown().await);
+                    }
+                }
+            });
+        }
+    });
+    Setting {
+        address,
+        authority: authority.der().clone(),
+        calls,
+        server,
+    }
+}
+
+impl Setting {
+    fn config(&self) -> config::Fetch {
+        config::Fetch {
+            timeout: Duration::from_secs(5),
+            allow_private: vec!["127.0.0.0/8".parse().unwrap()],
+            resolve: BTreeMap::from([(NAME.to_owned(), self.address)]),
+            authorities: Authorities::with(vec![self.authority.clone()]),
+        }
+    }
+
+    fn fetcher(&self) -> Fetcher {
+        fetcher(&self.config())
+    }
+
+    fn calls(&self) -> usize {
+        self.calls.load(Ordering::SeqCst)
+    }
+}
+
+fn fetcher(config: &config::Fetch) -> Fetcher {
+    Fetcher::new(config, Metrics::new([&Arc::from("shop")]))
+}
+
+/// A URL that a request names.
+fn named(path: &str) -> Errand {
+    let hosts = Hosts::parse(&[NAME.to_owned()]).unwrap();
+    let target = hosts.target(&format!("https://{NAME}{path}")).unwrap();
+    Errand::get(&Arc::from("shop"), target)
+}
+
+fn configured(url: &str) -> Errand {
+    Errand::get(&Arc::from("shop"), Target::configured(url).unwrap())
+}
+
+#[tokio::test]
+async fn a_document_is_fetched_once_and_kept() {
+    let setting = setting(&[NAME], ok("a key")).await;
+    let fetcher = setting.fetcher();
+    let all = futures_util::future::join_all((0..20).map(|_| fetcher.fetch(named("/a"))));
+    for document in all.await {
+        assert_eq!(document.unwrap().body, "a key");
+    }
+    assert_eq!(setting.calls(), 1, "one call for all who ask at once");
+    fetcher.fetch(named("/a")).await.unwrap();
+    assert_eq!(setting.calls(), 1, "and none for who asks later");
+    fetcher.fetch(named("/a").by(Action::GetNow)).await.unwrap();
+    assert_eq!(setting.calls(), 2, "but for who wants it now");
+    let post = Action::Post {
+        form: Bytes::from_static(b"token=a"),
+        authorization: None,
+    };
+    fetcher.fetch(named("/a").by(post)).await.unwrap();
+    assert_eq!(setting.calls(), 3);
+    let page = fetcher.shared.metrics.render();
+    let counted = "hookgate_fetches_total{source=\"shop\",outcome=\"ok\"} 3";
+    assert!(page.contains(counted), "{page}");
+}
+
+#[tokio::test]
+async fn a_failure_is_remembered_and_forgotten() {
+    let setting = setting(
+        &[NAME],
+        Says::Bytes(b"HTTP/1.1 404 Not Found\r\n\r\n".to_vec()),
+    )
+    .await;
+    let fetcher = setting.fetcher();
+    for _ in 0..3 {
+        let why = fetcher.fetch(named("/a")).await.unwrap_err();
+        assert_eq!(why, Unfetched::Status(404));
+    }
+    assert_eq!(setting.calls(), 1);
+    assert_eq!(fetcher.shared.table().sizes(), (0, 1, 0));
+    tokio::time::pause();
+    tokio::time::advance(FAILURE_KEPT).await;
+    tokio::time::resume();
+    fetcher.fetch(named("/a")).await.unwrap_err();
+    assert_eq!(setting.calls(), 2);
+}
+
+#[tokio::test]
+async fn what_cannot_be_had_again_is_given_stale() {
+    let mut setting = setting(&[NAME], ok("a key")).await;
+    let fetcher = setting.fetcher();
+    fetcher.fetch(named("/a")).await.unwrap();
+    setting.server.abort();
+    drop((&mut setting.server).await);
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_hours(2)).await;
+    tokio::time::resume();
+    assert_eq!(fetcher.fetch(named("/a")).await.unwrap().body, "a key");
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_hours(7 * 24)).await;
+    tokio::time::resume();
+    let why = fetcher.fetch(named("/a")).await.unwrap_err();
+    assert_eq!(why.label(), "unreachable");
+}
+
+#[tokio::test]
+async fn no_redirect_is_followed() {
+    let trap = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let to = trap.local_addr().unwrap();
+    for location in [format!("http://{to}/"), format!("https://{NAME}/b")] {
+        let answer = format!("HTTP/1.1 302 Found\r\nlocation: {location}\r\n\r\n");
+        let setting = setting(&[NAME], Says::Bytes(answer.into_bytes())).await;
+        let why = setting.fetcher().fetch(named("/a")).await.unwrap_err();
+        assert_eq!(why, Unfetched::Status(302));
+        assert_eq!(setting.calls(), 1);
+    }
+    let waited = tokio::time::timeout(Duration::from_millis(20), trap.accept());
+    assert!(waited.await.is_err());
+}
+
+#[tokio::test]
+async fn only_its_own_certificate_is_trusted() {
+    let setting = setting(&["other.example.com"], ok("a key")).await;
+    let why = setting.fetcher().fetch(named("/a")).await.unwrap_err();
+    assert_eq!(why.label(), "untrusted", "{why}");
+    let strangers = self::setting(&[NAME], ok("a key")).await;
+    let config = config::Fetch {
+        authorities: Authorities::with(vec![setting.authority.clone()]),
+        ..strangers.config()
+    };
+    let why = fetcher(&config).fetch(named("/a")).await.unwrap_err();
+    assert_eq!(why.label(), "untrusted", "{why}");
+}
+
+#[tokio::test]
+async fn what_is_too_long_or_not_whole_is_nothing() {
+    let announced = b"HTTP/1.1 200 OK\r\ncontent-length: 70000\r\n\r\n".to_vec();
+    let unannounced = [b"HTTP/1.1 200 OK\r\n\r\n".to_vec(), vec![b'a'; 70_000]].concat();
+    let head = [b"HTTP/1.1 200 OK\r\na: ".to_vec(), vec![b'a'; 20_000]].concat();
+    let packed = b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\n\r\na".to_vec();
+    let cut = b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\na".to_vec();
+    for (answer, label) in [
+        (announced, "too_large"),
+        (unannounced, "too_large"),
+        (head, "broken"),
+        (packed, "broken"),
+        (cut, "broken"),
+        (b"SSH-2.0-OpenSSH\r\n".to_vec(), "broken"),
+        (Vec::new(), "broken"),
+    ] {
+        let setting = setting(&[NAME], Says::Bytes(answer)).await;
+        let why = setting.fetcher().fetch(named("/a")).await.unwrap_err();
+        assert_eq!(why.label(), label, "{why}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_too_slow_is_nothing() {
+    let setting = setting(&[NAME], Says::Nothing).await;
+    let config = config::Fetch {
+        timeout: Duration::from_millis(200),
+        ..setting.config()
+    };
+    let why = fetcher(&config).fetch(named("/a")).await.unwrap_err();
+    assert_eq!(why, Unfetched::TooSlow);
+}
+
+/// Whoever waited may have gone: the call goes on, and the next one finds what it brought.
+#[tokio::test]
+async fn a_call_goes_on_without_who_asked() {
+    let setting = setting(&[NAME], ok("a key")).await;
+    let fetcher = setting.fetcher();
+    let asked = tokio::time::timeout(Duration::ZERO, fetcher.fetch(named("/a")));
+    assert!(asked.await.is_err());
+    assert_eq!(fetcher.fetch(named("/a")).await.unwrap().body, "a key");
+    assert_eq!(setting.calls(), 1);
+}
+
+#[tokio::test]
+async fn only_listed_addresses_are_called() {
+    let trap = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = trap.local_addr().unwrap().port();
+    for address in [
+        format!("127.0.0.1:{port}"),
+        format!("[::1]:{port}"),
+        format!("[::ffff:127.0.0.1]:{port}"),
+        "169.254.169.254:80".to_owned(),
+        "10.0.0.1:443".to_owned(),
+        "192.168.0.1:443".to_owned(),
+        "100.64.0.1:443".to_owned(),
+        "[fd00:ec2::254]:443".to_owned(),
+        "[fe80::1]:443".to_owned(),
+        format!("0.0.0.0:{port}"),
+    ] {
+        let config = config::Fetch {
+            timeout: Duration::from_secs(5),
+            allow_private: Vec::new(),
+            resolve: BTreeMap::from([(NAME.to_owned(), address.parse().unwrap())]),
+            authorities: Authorities::with(Vec::new()),
+        };
+        let why = fetcher(&config).fetch(named("/a")).await.unwrap_err();
+        assert_eq!(why.label(), "address_not_allowed", "{address}: {why}");
+    }
+    // The same for what a resolver says.
+    let config = config::Fetch {
+        timeout: Duration::from_secs(5),
+        allow_private: Vec::new(),
+        resolve: BTreeMap::new(),
+        authorities: Authorities::with(Vec::new()),
+    };
+    let errand = configured(&format!("https://localhost:{port}/"));
+    let why = fetcher(&config).fetch(errand).await.unwrap_err();
+    assert_eq!(why.label(), "address_not_allowed", "{why}");
+    let errand = configured("https://nobody.invalid/");
+    let why = fetcher(&config).fetch(errand).await.unwrap_err();
+    assert_eq!(why.label(), "unresolved", "{why}");
+    let waited = tokio::time::timeout(Duration::from_millis(20), trap.accept());
+    assert!(waited.await.is_err());
+}
+
+#[tokio::test]
+async fn strangers_make_it_call_so_often_and_no_more() {
+    let setting = setting(&[NAME], Says::Bytes(b"HTTP/1.1 403 No\r\n\r\n".to_vec())).await;
+    let fetcher = setting.fetcher();
+    let burst = usize::try_from(STRANGERS.burst.get()).unwrap();
+    let mut refused = 0;
+    for n in 0..burst * 2 {
+        let why = fetcher.fetch(named(&format!("/{n}"))).await.unwrap_err();
+        refused += usize::from(why == Unfetched::TooMany);
+    }
+    assert!(refused >= burst - 5, "{refused}");
+    assert_eq!(setting.calls(), burst * 2 - refused);
+    // What the configuration names is not theirs to use up, nor what another source needs.
+    let why = fetcher
+        .fetch(configured(&format!("https://{NAME}/keys")))
+        .await;
+    assert_eq!(why.unwrap_err(), Unfetched::Status(403));
+    let other = Errand {
+        source: Arc::from("other"),
+        ..named("/other")
+    };
+    assert_eq!(
+        fetcher.fetch(other).await.unwrap_err(),
+        Unfetched::Status(403)
+    );
+}
+
+#[tokio::test]
+async fn one_source_makes_so_many_calls_at_once() {
+    let setting = setting(&[NAME], Says::Nothing).await;
+    let config = config::Fetch {
+        timeout: Duration::from_millis(500),
+        ..setting.config()
+    };
+    let fetcher = fetcher(&config);
+    let asked = (0..CALLS_MAX + 2).map(|n| {
+        let errand = configured(&format!("https://{NAME}/{n}"));
+        fetcher.fetch(errand)
+    });
+    let answers = futures_util::future::join_all(asked).await;
+    let too_many = |answer: &&Answer| matches!(answer, Err(Unfetched::TooMany));
+    assert_eq!(answers.iter().filter(too_many).count(), 2);
+    // And when they have ended, again.
+    let errand = configured(&format!("https://{NAME}/again"));
+    assert_eq!(fetcher.fetch(errand).await.unwrap_err(), Unfetched::TooSlow);
+}

@@ -1,0 +1,289 @@
+//! Batches: kept whole or not at all, and recognised when they come again.
+
+use std::collections::HashSet;
+use std::sync::Mutex;
+
+use serde_json::json;
+
+use super::*;
+use crate::journal::Position;
+use crate::pipeline::store::{Confirmed, Confirming};
+
+const BATCHES: &str = r#"
+provider = "github"
+split = "json:/events"
+event_id = ["json:/id", "header:X-Batch"]
+event_type = "json:/type"
+max_elements = 4
+"#;
+
+impl Setup {
+    /// A batch as its sender would sign it.
+    fn signed(&self, body: &str) -> (Head, Bytes) {
+        let mut headers = HeaderMap::new();
+        headers.insert("content-type", "application/json".parse().unwrap());
+        let mut head = head(Method::POST, None, headers);
+        let now = Now::read().wall;
+        let verifier = &self.shop.verifier;
+        verifier
+            .sign(&mut head, body.as_bytes(), now, None)
+            .unwrap();
+        (head, Bytes::copy_from_slice(body.as_bytes()))
+    }
+
+    async fn send(&self, body: &str) -> Result<Outcome, Reject> {
+        let (head, body) = self.signed(body);
+        self.receive(head, Full::new(body)).await
+    }
+
+    /// What was stored.
+    fn stored(&self) -> Vec<Delivery> {
+        let mut reader = self.journal.read_from(Position(0));
+        let mut deliveries = Vec::new();
+        while let Some(record) = reader.try_next().unwrap() {
+            deliveries.push(Delivery::decode(&record.payload).unwrap());
+        }
+        deliveries
+    }
+}
+
+fn receipt(outcome: &Outcome) -> (&'static str, usize, usize) {
+    let (events, copies) = outcome.events();
+    (outcome.label(), events, copies)
+}
+
+fn events(ids: &[&str]) -> String {
+    let events: Vec<_> = ids
+        .iter()
+        .map(|id| json!({"id": id, "type": "t"}))
+        .collect();
+    json!({"events": events}).to_string()
+}
+
+#[tokio::test]
+async fn each_element_is_an_event_with_the_senders_bytes() {
+    let setup = setup("", BATCHES);
+    let body = r#"{"events": [ {"id" : "a", "type":"order.paid"},{"type":"x/y","n":1e2} ]}"#;
+    let outcome = setup.send(body).await.unwrap();
+    assert_eq!(receipt(&outcome), ("accepted", 2, 0));
+    let stored = setup.stored();
+    let [first, second] = stored.as_slice() else {
+        panic!("{stored:?}");
+    };
+    assert_eq!(first.body, r#"{"id" : "a", "type":"order.paid"}"#);
+    assert_eq!(second.body, r#"{"type":"x/y","n":1e2}"#);
+    assert_eq!(first.event_id.as_deref(), Some("a"));
+    assert_eq!(second.routing_key, "shop.x.y");
+    let (one, two) = (
+        first.batch.as_ref().unwrap(),
+        second.batch.as_ref().unwrap(),
+    );
+    assert_eq!((one.index, one.size, two.index, two.size), (0, 2, 1, 2));
+    assert_eq!(one.name, two.name);
+    let derived = format!("{}/1", two.name);
+    assert_eq!(second.event_id, Some(derived), "an element without an id");
+    assert_ne!(first.id, second.id);
+}
+
+#[tokio::test]
+async fn a_batch_that_comes_again_is_recognised_and_of_another_the_new_ones_are_kept() {
+    let setup = setup("", BATCHES);
+    let send = async |ids: &[&str]| receipt(&setup.send(&events(ids)).await.unwrap());
+    assert_eq!(send(&["a", "b"]).await, ("accepted", 2, 0));
+    assert_eq!(send(&["a", "b"]).await, ("duplicate", 0, 2));
+    assert_eq!(send(&["c", "b", "d", "c"]).await, ("accepted", 2, 2));
+    let ids: Vec<_> = setup.stored().into_iter().map(|d| d.event_id).collect();
+    assert_eq!(ids, ["a", "b", "c", "d"].map(|id| Some(id.to_owned())));
+}
+
+#[tokio::test]
+async fn without_any_id_the_same_bytes_are_the_same_batch() {
+    let setup = setup(
+        "",
+        "provider = \"github\"\nsplit = \"json:\"\nevent_id = \"json:/id\"",
+    );
+    let send = async |body: &str| receipt(&setup.send(body).await.unwrap());
+    assert_eq!(send("[1,1]").await, ("accepted", 2, 0));
+    assert_eq!(send("[1,1]").await, ("duplicate", 0, 2));
+    assert_eq!(send("[1, 1]").await, ("accepted", 2, 0));
+}
+
+#[tokio::test]
+async fn an_empty_batch_is_accepted_and_nothing_is_stored() {
+    let setup = setup("", BATCHES);
+    let outcome = setup.send(&events(&[])).await.unwrap();
+    assert_eq!(receipt(&outcome), ("accepted", 0, 0));
+    assert!(setup.stored().is_empty());
+}
+
+#[tokio::test]
+async fn too_many_elements_and_no_array_are_refused() {
+    let setup = setup("", &format!("{BATCHES}on_invalid = \"reject\""));
+    let many = setup.send(&events(&["a", "b", "c", "d", "e"])).await;
+    assert_eq!(many, Err(Reject::BatchTooLarge(4)));
+    let none = setup.send(r#"{"id":"a"}"#).await;
+    assert!(
+        matches!(&none, Err(Reject::SchemaViolated(v)) if v[0].pointer == "/events"),
+        "{none:?}"
+    );
+    assert!(setup.stored().is_empty());
+}
+
+/// GitHub's preset keeps what cannot be read.
+#[tokio::test]
+async fn what_is_no_batch_or_too_many_is_set_apart_whole() {
+    let setup = setup("", BATCHES);
+    let many = events(&["a", "b", "c", "d", "e"]);
+    for (body, reason) in [
+        (many.as_str(), "more than 4"),
+        (r#"{"id":"a"}"#, "must be an array of events"),
+        (r#"{"events":[{"id":"a"}"#, "EOF"),
+    ] {
+        let outcome = setup.send(body).await.unwrap();
+        assert!(matches!(outcome, Outcome::Accepted(Receipt::Event(_), _)));
+        let stored = setup.stored().pop().unwrap();
+        assert_eq!(stored.body, body.as_bytes());
+        assert_eq!(stored.batch, None);
+        let Lane::Quarantine(why) = &stored.lane else {
+            panic!("{stored:?}");
+        };
+        assert!(why.contains(reason), "{why}");
+    }
+}
+
+/// The schema's folder.
+fn schema(on_invalid: &str) -> (TempDir, String) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("event.json");
+    let text = r#"{"$schema":"https://json-schema.org/draft/2020-12/schema","required":["id"]}"#;
+    std::fs::write(&path, text).unwrap();
+    let path = path.display();
+    let shop = format!("{BATCHES}schema = \"{path}\"\non_invalid = \"{on_invalid}\"");
+    (directory, shop)
+}
+
+#[tokio::test]
+async fn one_bad_element_rejects_the_batch_and_says_which_it_is() {
+    let (_directory, shop) = schema("reject");
+    let setup = setup("", &shop);
+    let refused = setup
+        .send(r#"{"events":[{"id":"a"},{"n":1},{"id":"c"}]}"#)
+        .await;
+    let Err(Reject::SchemaViolated(violations)) = refused else {
+        panic!("{refused:?}");
+    };
+    let pointers: Vec<_> = violations.iter().map(|v| v.pointer.as_str()).collect();
+    assert_eq!(pointers, ["/events/1"]);
+    assert!(setup.stored().is_empty());
+}
+
+#[tokio::test]
+async fn one_bad_element_goes_to_the_quarantine_alone() {
+    let (_directory, shop) = schema("quarantine");
+    let setup = setup("", &shop);
+    let outcome = setup
+        .send(r#"{"events":[{"id":"a"},{"n":1},{"id":"c"}]}"#)
+        .await;
+    assert_eq!(receipt(&outcome.unwrap()), ("accepted", 3, 0));
+    let lanes: Vec<bool> = setup
+        .stored()
+        .iter()
+        .map(|delivery| delivery.lane == Lane::Main)
+        .collect();
+    assert_eq!(lanes, [true, false, true]);
+}
+
+#[tokio::test]
+async fn copies_at_once_in_another_order_do_not_wait_for_each_other() {
+    let setup = setup("", BATCHES);
+    let (there, back) = (events(&["a", "b", "c"]), events(&["c", "b", "a"]));
+    let all = (0..20).map(|n| setup.send(if n % 2 == 0 { &there } else { &back }));
+    let outcomes = futures_util::future::join_all(all).await;
+    let outcomes: Vec<_> = outcomes
+        .iter()
+        .map(|outcome| receipt(outcome.as_ref().unwrap()))
+        .collect();
+    let stored = outcomes.iter().filter(|o| **o == ("accepted", 3, 0));
+    assert_eq!(stored.count(), 1, "{outcomes:?}");
+    let copies = outcomes.iter().filter(|o| **o == ("duplicate", 0, 3));
+    assert_eq!(copies.count(), 19, "{outcomes:?}");
+    assert_eq!(setup.stored().len(), 3);
+}
+
+/// Confirms events, but for those whose id it does not know; keeps what it was given.
+#[derive(Default)]
+struct Picky {
+    refused: Mutex<HashSet<String>>,
+    confirmed: Mutex<Vec<String>>,
+}
+
+impl Confirming for Picky {
+    fn publish(&self, delivery: Delivery, done: Confirmed) {
+        let id = delivery.event_id.unwrap_or_default();
+        if self.refused.lock().unwrap().contains(&id) {
+            return done(Err("no".to_owned()));
+        }
+        self.confirmed.lock().unwrap().push(id);
+        done(Ok(()));
+    }
+}
+
+/// With the broker half way through, only what it did not confirm is published again.
+#[tokio::test]
+async fn a_batch_is_confirmed_whole_or_sent_again() {
+    let picky = Arc::new(Picky::default());
+    let shop = format!("{BATCHES}ack = \"broker\"");
+    let broker = "[broker]\nurls = [{ value = \"amqp://127.0.0.1\" }]";
+    let setup = setup_with(
+        broker,
+        "",
+        &shop,
+        Some(Arc::clone(&picky) as Arc<dyn Confirming>),
+    );
+    picky.refused.lock().unwrap().insert("b".to_owned());
+    let refused = setup.send(&events(&["a", "b", "c"])).await;
+    assert_eq!(refused, Err(Reject::BrokerUnavailable));
+    picky.refused.lock().unwrap().clear();
+    let outcome = setup.send(&events(&["a", "b", "c"])).await.unwrap();
+    assert_eq!(receipt(&outcome), ("accepted", 1, 2));
+    assert_eq!(*picky.confirmed.lock().unwrap(), ["a", "c", "b"]);
+    let page = setup.pipeline.metrics.render();
+    assert!(
+        page.contains("hookgate_late_total{source=\"shop\"} 2"),
+        "{page}"
+    );
+}
+
+#[tokio::test]
+async fn a_batch_is_charged_for_what_its_events_take() {
+    let shop = "provider = \"github\"\nsplit = \"json:\"\nmax_body = \"64KiB\"";
+    let setup = setup("max_bytes_in_flight = \"1MiB\"\nmax_body = \"64KiB\"", shop);
+    let ones = vec!["1"; 2_000].join(",");
+    let outcome = setup.send(&format!("[{ones}]")).await;
+    assert_eq!(outcome, Err(Reject::Overloaded));
+    assert!(setup.stored().is_empty());
+}
+
+/// What `send` makes where a provider sends batches.
+#[tokio::test]
+async fn a_sample_of_a_batch_is_a_batch() {
+    for provider in ["gocardless", "line", "xero", "quickbooks", "eventgrid"] {
+        let setup = setup("", &format!("provider = \"{provider}\""));
+        for n in 0..2 {
+            let recipe = Recipe {
+                payload: None,
+                event_type: None,
+                at: Now::read().wall,
+                spoiled: false,
+                signing_key: None,
+            };
+            let sample = make(&setup.shop, &recipe).unwrap();
+            let query = sample.target.split_once('?').map(|(_, query)| query);
+            let head = head(sample.method, query, sample.headers);
+            let outcome = setup.receive(head, Full::new(sample.body)).await.unwrap();
+            assert_eq!(receipt(&outcome), ("accepted", 1, 0), "{provider}");
+            let stored = setup.stored().pop().unwrap();
+            assert_ne!(stored.routing_key, "shop.event", "{provider} {n}");
+        }
+    }
+}
