@@ -55,7 +55,7 @@ test: dependencies tools ## everything that CI checks: format, lints, configurat
 	@$(CARGO) test $(LOCKED) --lib
 	@RUST_TEST_THREADS=$(E2E_THREADS) $(CARGO) test $(LOCKED) --test gateway -- --skip faults:: --skip timing:: --skip fuzz::
 	@$(MAKE) faults timing
-	@$(MAKE) fuzz SECONDS=$(if $(RELEASE),1800,15)
+	@$(MAKE) fuzz SECONDS=$(if $(RELEASE),1800,8)
 
 faults: dependencies ## faults, attacks and hostile peers; RELEASE=1 for a release's counts
 	@RUST_TEST_THREADS=$(FAULT_THREADS) $(CARGO) test $(LOCKED) --test gateway faults::$(FILTER)

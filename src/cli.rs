@@ -22,8 +22,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use http::uri::InvalidUri;
 use http::{HeaderMap, HeaderValue, header};
 
+use crate::client::{Client, Trust};
 use crate::clock::Now;
 use crate::config::{Admin, Config, Invalid, Loaded, Storage};
 use crate::enrolled;
@@ -282,7 +284,28 @@ fn find_source<'a>(config: &'a Config, name: &str) -> Result<&'a Source, Failure
         })
 }
 
-/// What a request to the admin listener says of who asks.
+/// A connection to the admin listener of the gateway that runs, and what every request there says
+/// of who asks.
+async fn connect_admin(admin: &Admin) -> Result<(Client, HeaderMap), Failure> {
+    let headers = admin_headers(admin)?;
+    let url = format!("http://{}", admin.listen)
+        .parse()
+        .map_err(|error: InvalidUri| unavailable(admin, &error))?;
+    let client = Client::connect(&url, Trust::System)
+        .await
+        .map_err(|error| unavailable(admin, &error))?;
+    Ok((client, headers))
+}
+
+/// The gateway that should run does not answer, or not as one does.
+fn unavailable(admin: &Admin, error: &dyn std::fmt::Display) -> Failure {
+    let message = format!(
+        "{error}; is the gateway running with this configuration? its admin listener is {}",
+        admin.listen
+    );
+    Failure::new(Exit::Unavailable, message)
+}
+
 fn admin_headers(admin: &Admin) -> Result<HeaderMap, Failure> {
     let mut headers = HeaderMap::new();
     if let Some(token) = &admin.token {

@@ -72,7 +72,8 @@ pub struct Delivery {
 /// A place in a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BatchPlace {
-    /// The batch's name: the sender's id for it, or a digest of its bytes.
+    /// The batch's name: the sender's id for it, or a digest of its bytes where the source asks
+    /// for that, else the id of the request.
     pub name: Arc<str>,
     /// Which of its elements this is, from 0.
     pub index: u32,
@@ -109,8 +110,21 @@ pub enum Coverage {
 pub enum Lane {
     /// The configured exchange.
     Main,
-    /// The quarantine exchange: authentic but invalid, with the reason.
+    /// The quarantine exchange: authentic but invalid, with the reason, of at most
+    /// [`REASON_BYTES_MAX`] bytes.
     Quarantine(String),
+}
+
+/// Longest reason of a quarantine.
+pub(crate) const REASON_BYTES_MAX: usize = 2048;
+
+/// At most so many bytes of a text, cut between characters.
+pub(crate) fn cut(text: &str, bytes_max: usize) -> &str {
+    let mut end = bytes_max;
+    while !text.is_char_boundary(end) && end < text.len() {
+        end -= 1;
+    }
+    text.get(..end).unwrap_or(text)
 }
 
 /// Why stored bytes are not a delivery.

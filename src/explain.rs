@@ -23,7 +23,7 @@ use crate::pipeline::evidence::{Evidence, Fetching, Hindrance, Nowhere};
 use crate::pipeline::handshake::enrolment::{self, NotTaken, Offer};
 use crate::pipeline::handshake::{self, Handshake, HandshakeReply, Unconfirmed};
 use crate::pipeline::schema::VIOLATIONS_MAX;
-use crate::pipeline::split::Events;
+use crate::pipeline::split::{Events, Name};
 use crate::pipeline::verify::{Refusal, Verified};
 use crate::reject::Reject;
 use crate::source::{OnInvalid, Source};
@@ -239,7 +239,11 @@ fn decide(
                  of its path, and give that with --evidence"
                     .to_owned(),
             );
-            return Explanation::reject(&reject);
+            if source.enforce {
+                return Explanation::reject(&reject);
+            }
+            // Verifying comes to a refusal, which is let through.
+            Evidence::none()
         }
     };
     let verified = match verifier.verify_with(inbound, &evidence, now) {
@@ -264,14 +268,12 @@ fn decide(
     match handshake::answer_verified(&source.handshakes, &verified) {
         Err(reject) => return Explanation::reject(&reject),
         Ok(None) => {}
-        Ok(Some(reply)) => {
-            match confirmation(source, &verified) {
+        Ok(Some((rule, reply))) => {
+            match confirmation(source, rule, &verified) {
                 Ok(remark) => remarks.extend(remark),
                 Err(refusal) => return Explanation::reject(&Reject::from(refusal)),
             }
-            let inbound = &verified.inbound;
-            let is_it = |rule: &&Handshake| rule.needs_proof() && rule.answer(inbound).is_some();
-            return answered(source, source.handshakes.iter().find(is_it), &reply);
+            return answered(source, Some(rule), &reply);
         }
     }
     if let Err(reject) = source.takes_event(&verified.inbound.head) {
@@ -304,11 +306,14 @@ fn decide(
 }
 
 /// Who is called before a handshake is answered, or has to be called by a person.
-fn confirmation(source: &Source, verified: &Verified) -> Result<Option<String>, Refusal> {
-    let unconfirmed = handshake::unconfirmed(&source.handshakes, verified)?;
-    let to_call = unconfirmed.filter(|it| it.is_proved);
-    Ok(to_call.map(|Unconfirmed { url, .. }| {
-        if source.confirms {
+fn confirmation(
+    source: &Source,
+    rule: &Handshake,
+    verified: &Verified,
+) -> Result<Option<String>, Refusal> {
+    let unconfirmed = rule.unconfirmed(verified)?;
+    Ok(unconfirmed.map(|Unconfirmed { url, is_proved, .. }| {
+        if source.confirms && is_proved {
             format!("before that, the gateway calls {url}")
         } else {
             format!("and a person has to open {url}")
@@ -414,10 +419,14 @@ fn judge(source: &Source, events: &Events, proof: String) -> Explanation {
     }
     let mut parts = Vec::new();
     if let Some(batch) = &batch {
-        let (count, shown) = (elements.len(), batch.escape_debug());
+        let count = elements.len();
         let plural = if count == 1 { "" } else { "s" };
+        let batch = match batch {
+            Name::Said(name) => format!("the batch `{}`", name.escape_debug()),
+            Name::Request(_) => "a batch".to_owned(),
+        };
         parts.push(proof);
-        parts.push(format!("the batch `{shown}` of {count} event{plural}"));
+        parts.push(format!("{batch} of {count} event{plural}"));
     } else {
         let only = elements.drain(..).next();
         let (kind, id) = only.map_or((None, None), |it| (it.event_type, it.event_id));

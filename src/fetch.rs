@@ -15,18 +15,24 @@ mod call;
 mod table;
 
 use std::fmt;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::config;
 use crate::fetch::call::Calling;
 use crate::fetch::table::{Answer, Next, Table};
 use crate::metrics::Metrics;
 use crate::pipeline::evidence::{Action, Document, Errand, Fetching, Unfetched};
+
+/// How long something newer is waited for where what came before will do.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Fetches. Clones share what they keep. What is on its way ends with the last of them.
 #[derive(Clone)]
@@ -65,11 +71,8 @@ impl Fetcher {
     fn begin_shared(&self, errand: Errand, tell: watch::Sender<Option<Answer>>) {
         let shared = Arc::clone(&self.shared);
         self.begin(async move {
-            let answer = shared.call(&errand).await;
-            let keeps = matches!(errand.action, Action::Get);
-            let mut table = shared.table();
-            let answer = table.land(&errand, answer, keeps, Instant::now());
-            drop(table);
+            let answer = landed(shared.call(&errand)).await;
+            let answer = shared.table().land(&errand, answer, Instant::now());
             tell.send_replace(Some(answer));
         });
     }
@@ -80,10 +83,16 @@ impl Fetching for Fetcher {
         let fetcher = self.clone();
         Box::pin(async move {
             let bytes_max = errand.bytes_max;
-            let mut wait = match fetcher.next(errand) {
+            let mut wait = match fetcher.next(&errand) {
                 Next::Known(answer) => return fitting(answer, bytes_max),
                 Next::Wait(wait) => wait,
             };
+            if let Some(stale) = fetcher.stale(&errand) {
+                let waited = timeout(PATIENCE, wait.wait_for(Option::is_some)).await;
+                if waited.is_err() {
+                    return fitting(Ok(stale), bytes_max);
+                }
+            }
             let landed = wait.wait_for(Option::is_some).await;
             match landed.as_deref() {
                 Ok(Some(answer)) => fitting(answer.clone(), bytes_max),
@@ -95,24 +104,31 @@ impl Fetching for Fetcher {
 
 impl Fetcher {
     /// What to do about an errand; begins the call where one is needed.
-    fn next(&self, errand: Errand) -> Next {
+    fn next(&self, errand: &Errand) -> Next {
         let (tell, wait) = watch::channel(None);
         let next = match errand.action {
             // Each is a question of its own.
-            Action::Post { .. } => self.shared.table().admit(&errand, Instant::now()),
-            Action::Get | Action::GetNow => self.shared.table().ask(&errand, &wait, Instant::now()),
+            Action::Post { .. } => self.shared.table().admit(errand, Instant::now()),
+            Action::Get | Action::GetNow => self.shared.table().ask(errand, &wait, Instant::now()),
         };
         match next {
             Some(Next::Known(Err(Unfetched::TooMany))) => {
-                self.shared.count(&errand, Err(&Unfetched::TooMany));
+                self.shared.count(errand, Err(&Unfetched::TooMany));
                 Next::Known(Err(Unfetched::TooMany))
             }
             Some(next) => next,
             None => {
-                self.begin_shared(errand, tell);
+                self.begin_shared(errand.clone(), tell);
                 Next::Wait(wait)
             }
         }
+    }
+
+    /// What would do, if what is waited for does not come.
+    fn stale(&self, errand: &Errand) -> Option<Document> {
+        let takes_kept = matches!(errand.action, Action::Get);
+        let mut table = takes_kept.then(|| self.shared.table())?;
+        table.stale(&errand.target, Instant::now())
     }
 }
 
@@ -127,6 +143,21 @@ fn fitting(answer: Answer, bytes_max: usize) -> Answer {
     })
 }
 
+/// What has nothing in it of what is asked for is no answer.
+fn holding(document: Document, errand: &Errand) -> Answer {
+    match errand.holds.as_ref().map(|it| it.check(&document.body)) {
+        Some(Err(what)) => Err(Unfetched::Broken(what)),
+        None | Some(Ok(())) => Ok(document),
+    }
+}
+
+/// A defect of ours in a call ends that call only: it lands like any other.
+async fn landed(call: impl Future<Output = Answer>) -> Answer {
+    let call = AssertUnwindSafe(call).catch_unwind();
+    let defect = |_panic| Err(Unfetched::Broken("a defect of ours".to_owned()));
+    call.await.unwrap_or_else(defect)
+}
+
 impl Shared {
     fn table(&self) -> MutexGuard<'_, Table> {
         locked(&self.table)
@@ -134,6 +165,7 @@ impl Shared {
 
     async fn call(&self, errand: &Errand) -> Result<Document, Unfetched> {
         let answer = self.calling.call(errand).await;
+        let answer = answer.and_then(|document| holding(document, errand));
         self.count(errand, answer.as_ref().map(drop));
         answer
     }
@@ -144,6 +176,11 @@ impl Shared {
             Ok(()) => {
                 tracing::debug!(%source, %url, "fetched");
                 "ok"
+            }
+            // Strangers choose how often.
+            Err(why @ Unfetched::TooMany) => {
+                tracing::debug!(%source, %url, error = %why, "not fetched");
+                why.label()
             }
             Err(why) => {
                 tracing::warn!(%source, %url, error = %why, "could not be fetched");

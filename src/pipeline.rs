@@ -37,7 +37,7 @@ use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
 use crate::clock::Now;
-use crate::delivery::{BatchPlace, Delivery, Lane};
+use crate::delivery::{BatchPlace, Delivery, Lane, REASON_BYTES_MAX, cut};
 use crate::metrics::Metrics;
 use crate::reject::Reject;
 use crate::source::{OnInvalid, Reply, Source};
@@ -45,12 +45,12 @@ use crate::source::{OnInvalid, Reply, Source};
 use arrival::{Arrival, Head, Inbound};
 use decode::{Document, Format, Parts, cloudevent};
 use dedupe::{Claim, Dedupe, Fresh, Twin};
-use evidence::{Action, Errand, Evidence, Fetching, Hindrance};
-use handshake::{HandshakeReply, Unconfirmed, enrolment};
+use evidence::{Action, Asker, Errand, Evidence, Fetching, Hindrance};
+use handshake::{Handshake, HandshakeReply, Unconfirmed, enrolment};
 use limit::InFlight;
 use route::Routes;
 use schema::{SchemaSet, VIOLATIONS_MAX, Violation};
-use split::{Event, Events, Whose};
+use split::{Event, Events, Name, Split};
 use store::Store;
 use verify::Verified;
 
@@ -95,7 +95,7 @@ pub enum Receipt {
     Event(Uuid),
     /// A batch.
     Batch {
-        /// Its name: the sender's id for it, or a digest of its bytes.
+        /// Its name: see [`BatchPlace`].
         name: Arc<str>,
         /// How many of its events were new.
         stored: usize,
@@ -184,9 +184,9 @@ impl Pipeline {
         account.body_bytes = inbound.body.len();
         // A slow body has had a deadline of its own, and must not have used up the next one.
         let whole_at = Now::read().mono;
+        let deadline = whole_at + self.accept_timeout;
 
         if let Some(offer) = enrolment::offer(&source.handshakes, &inbound) {
-            let deadline = whole_at + self.accept_timeout;
             let reply = enrolment::take(offer, source.enrolment.as_ref(), now, deadline).await?;
             return Ok(Outcome::Handshake(reply));
         }
@@ -196,10 +196,11 @@ impl Pipeline {
         let evidence = self.gather(source, &inbound, now, whole_at).await?;
         let verified = source.verify(inbound, &evidence, now, account, &self.metrics)?;
         if let Some(enrolment) = &source.enrolment {
-            enrolment::settle(enrolment, verified.proof.key.as_deref()).await;
+            enrolment::settle(enrolment, verified.proof.key.as_deref(), now, deadline).await;
         }
-        if let Some(reply) = handshake::answer_verified(&source.handshakes, &verified)? {
-            self.confirm(source, &verified, whole_at, account).await?;
+        if let Some((rule, reply)) = handshake::answer_verified(&source.handshakes, &verified)? {
+            self.confirm(source, rule, &verified, deadline, account)
+                .await?;
             return Ok(Outcome::Handshake(reply));
         }
         source.takes_event(&verified.inbound.head)?;
@@ -207,12 +208,12 @@ impl Pipeline {
         let make_room = |bytes| place.make_room(bytes);
         let document = source.decode(verified, source.needs_tree(), make_room)?;
         let events = source.split(document)?;
-        if events.batch.is_some() {
-            place.make_room(events.extra_bytes(source.copied_bytes(events.head())))?;
-        }
+        place.make_room(events.extra_bytes(source.copied_bytes(events.head())))?;
         let batch = events.name(&source.event_id);
-        account.batch = batch.as_deref().map(str::to_owned);
-        let deliveries = source.check(events, batch.as_ref(), now, account)?;
+        account.batch = batch.as_ref().map(|name| name.text().to_string());
+        let make_room = |bytes| place.make_room(bytes);
+        let deliveries = source.check(events, batch.as_ref(), now, account, make_room)?;
+        let batch = batch.map(|name| Arc::clone(name.text()));
         self.keep(source, deliveries, batch, whole_at).await
     }
 
@@ -247,20 +248,25 @@ impl Pipeline {
     async fn confirm(
         &self,
         source: &Source,
+        rule: &Handshake,
         verified: &Verified,
-        whole_at: Instant,
+        deadline: Instant,
         account: &mut Account,
     ) -> Result<(), Reject> {
         let Some(Unconfirmed {
             target,
             url,
             is_proved,
-        }) = handshake::unconfirmed(&source.handshakes, verified)?
+        }) = rule.unconfirmed(verified)?
         else {
             return Ok(());
         };
         if !is_proved {
-            // Let through (`enforce = false`), but nobody is to be called for it.
+            // Let through (`enforce = false`), but nobody is called for a stranger.
+            tracing::warn!(source = %source.name, url, "a subscription that nothing proves waits for a person to open this URL");
+            account.unconfirmed = Some(format!(
+                "nothing proves it; to be confirmed by opening {url}, if you asked for it"
+            ));
             return Ok(());
         }
         if !source.confirms {
@@ -270,8 +276,8 @@ impl Pipeline {
         }
         let shown = target.to_string();
         let errand = Errand::get(&source.name, target).by(Action::GetNow);
-        let calling = self.fetching.fetch(errand);
-        match timeout_at(whole_at + self.accept_timeout, calling).await {
+        let calling = self.fetching.fetch(errand.asked_by(Asker::Known));
+        match timeout_at(deadline, calling).await {
             Ok(Ok(_confirmed)) => {
                 tracing::info!(source = %source.name, url = shown, "a subscription is confirmed");
                 Ok(())
@@ -395,7 +401,7 @@ impl Source {
                 account.key.clone_from(&verified.proof.key);
                 Ok(verified)
             }
-            Err((_, refusal)) if self.enforce => Err(Reject::Unverified(refusal)),
+            Err((_, refusal)) if self.enforce => Err(Reject::from(refusal)),
             Err((inbound, refusal)) => {
                 // Nobody is turned away, so nobody else counts it.
                 metrics.refused(Some(&self.name), refusal.label());
@@ -415,6 +421,7 @@ impl Source {
         let is_named_within = self.split.is_some() && self.reading.format == Format::CloudEvents;
         self.schemas.is_some()
             || is_named_within
+            || self.split.as_ref().is_some_and(Split::needs_tree)
             || self
                 .event_id
                 .iter()
@@ -455,28 +462,21 @@ impl Source {
     pub(crate) fn judge(
         &self,
         events: &Events,
-        batch: Option<&Arc<str>>,
+        batch: Option<&Name>,
         (index, event): (usize, &Event),
     ) -> Findings {
-        let name = |places: &[expr::Expr]| {
-            let read = events.read(event, places);
-            read.filter(|(name, _)| name.len() <= NAME_BYTES_MAX)
+        let is_short = |name: &String| name.len() <= NAME_BYTES_MAX;
+        let (own_id, event_type) = match events.cloud_event(event) {
+            Some(own) => (Some(own.id.clone()), Some(own.event_type.clone())),
+            None => {
+                let of_head = events.document.event.as_ref();
+                let of_head = of_head.map(|event| event.event_type.clone());
+                let event_type = events.read(event, &self.event_type).filter(is_short);
+                let own_id = events.own_id(event, &self.event_id).filter(is_short);
+                (own_id, event_type.or(of_head))
+            }
         };
-        let own = events.cloud_event(event);
-        let event_type = match own {
-            Some(own) => Some(own.event_type.clone()),
-            None => name(&self.event_type).map(|(name, _)| name),
-        };
-        let read = match own {
-            Some(own) => Some((own.id.clone(), Whose::Event)),
-            None => name(&self.event_id),
-        };
-        let event_id = match (read, batch) {
-            (Some((id, Whose::Event)), _) => Some(id),
-            (_, Some(batch)) => Some(format!("{batch}/{index}")),
-            (Some((id, Whose::Batch)), None) => Some(id),
-            (None, None) => None,
-        };
+        let event_id = own_id.or_else(|| batch?.of_element(index));
         let schema = match (&events.flaw, &self.schemas, events.json(event)) {
             (Some(flaw), ..) => Err(flaw.clone()),
             (None, Some(schemas), Some(json)) => {
@@ -492,13 +492,15 @@ impl Source {
         }
     }
 
-    /// Decides about every event of a request: all of them are taken, or none.
+    /// Decides about every event of a request: all of them are taken, or none. `make_room` is
+    /// asked for what each event of a batch has for itself.
     fn check(
         &self,
         events: Events,
-        batch: Option<&Arc<str>>,
+        batch: Option<&Name>,
         now: Now,
         account: &mut Account,
+        mut make_room: impl FnMut(usize) -> Result<(), Reject>,
     ) -> Result<Vec<Delivery>, Reject> {
         let mut checked = Vec::with_capacity(events.list.len());
         let mut violations = Vec::new();
@@ -520,12 +522,22 @@ impl Source {
                 }
                 (Err(reject), OnInvalid::Reject) => return Err(reject),
                 (Err(reject), OnInvalid::Quarantine) => {
-                    let reason = reject.detail();
+                    let reason = cut(&reject.detail(), REASON_BYTES_MAX).to_owned();
                     account.quarantined.get_or_insert_with(|| reason.clone());
                     (None, Lane::Quarantine(reason))
                 }
             };
-            checked.push((findings.event_id, findings.event_type, schema, lane));
+            let (event_id, event_type) = (findings.event_id, findings.event_type);
+            if batch.is_some() {
+                let reason = match &lane {
+                    Lane::Main => 0,
+                    Lane::Quarantine(reason) => reason.len(),
+                };
+                let names =
+                    [&event_id, &event_type].map(|name| name.as_ref().map_or(0, String::len));
+                make_room(names.iter().sum::<usize>() + reason)?;
+            }
+            checked.push((event_id, event_type, schema, lane));
         }
         if !violations.is_empty() {
             return Err(Reject::SchemaViolated(violations));
@@ -557,7 +569,7 @@ impl Source {
                     None => delivery,
                     Some(name) => Delivery {
                         batch: Some(BatchPlace {
-                            name: Arc::clone(name),
+                            name: Arc::clone(name.text()),
                             index: number(index),
                             size,
                         }),

@@ -74,6 +74,7 @@ const FILES: &[(&str, &str)] = embed![
     "mailgun_routes",
     "mandrill",
     "meta",
+    "mollie_classic",
     "mollie_next",
     "monday",
     "msgraph",

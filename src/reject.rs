@@ -65,6 +65,8 @@ pub enum Reject {
     QueuesFull,
     /// The journal failed and takes nothing more.
     JournalFailed,
+    /// The secret that a handshake brought could not be stored; the text says why.
+    SecretNotStored(String),
     /// The broker did not confirm (`ack = "broker"`).
     BrokerUnavailable,
     /// Too many requests or bytes are in flight.
@@ -88,7 +90,7 @@ pub enum Fault {
 
 impl Reject {
     /// Every label, for metrics that exist before the first event.
-    pub const LABELS: [&'static str; 28] = [
+    pub const LABELS: [&'static str; 29] = [
         "no_such_path",
         "method_not_allowed",
         "address_not_allowed",
@@ -112,6 +114,7 @@ impl Reject {
         "journal_full",
         "queues_full",
         "journal_failed",
+        "secret_not_stored",
         "broker_unavailable",
         "overloaded",
         "too_slow",
@@ -145,6 +148,7 @@ impl Reject {
             Self::JournalFull => "journal_full",
             Self::QueuesFull => "queues_full",
             Self::JournalFailed => "journal_failed",
+            Self::SecretNotStored(_) => "secret_not_stored",
             Self::BrokerUnavailable => "broker_unavailable",
             Self::Overloaded => "overloaded",
             Self::TooSlow => "too_slow",
@@ -178,6 +182,7 @@ impl Reject {
             | Self::JournalFull
             | Self::QueuesFull
             | Self::JournalFailed
+            | Self::SecretNotStored(_)
             | Self::BrokerUnavailable
             | Self::Overloaded
             | Self::TooSlow
@@ -198,9 +203,11 @@ impl Reject {
     /// A sender's mistake is at most `info`; `error` means that somebody must act.
     pub fn level(&self) -> Level {
         match self {
-            Self::JournalFull | Self::QueuesFull | Self::JournalFailed | Self::Defect => {
-                Level::ERROR
-            }
+            Self::JournalFull
+            | Self::QueuesFull
+            | Self::JournalFailed
+            | Self::SecretNotStored(_)
+            | Self::Defect => Level::ERROR,
             Self::EvidenceUnavailable(_)
             | Self::BrokerUnavailable
             | Self::Overloaded
@@ -233,9 +240,11 @@ impl Reject {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::PeerLimited(overrun) | Self::SourceLimited(overrun) => Some(overrun.retry_after),
-            Self::JournalFull | Self::QueuesFull | Self::JournalFailed | Self::Defect => {
-                Some(Duration::from_secs(30))
-            }
+            Self::JournalFull
+            | Self::QueuesFull
+            | Self::JournalFailed
+            | Self::SecretNotStored(_)
+            | Self::Defect => Some(Duration::from_secs(30)),
             Self::EvidenceUnavailable(_) | Self::BrokerUnavailable | Self::Draining => {
                 Some(Duration::from_secs(5))
             }
@@ -300,6 +309,7 @@ impl Reject {
             | Self::JournalFull
             | Self::QueuesFull
             | Self::JournalFailed
+            | Self::SecretNotStored(_)
             | Self::BrokerUnavailable
             | Self::Overloaded
             | Self::TooSlow => "cannot take events right now; send it again".to_owned(),
@@ -327,6 +337,7 @@ impl Reject {
                 "the journal failed: the first error is in the log; mend the disk and restart"
                     .to_owned()
             }
+            Self::SecretNotStored(why) => format!("the secret of a handshake: {why}"),
             Self::BrokerUnavailable => "the broker did not confirm in time".to_owned(),
             Self::Overloaded => {
                 "max_requests_in_flight or max_bytes_in_flight, or one client's quarter of it, is \

@@ -12,11 +12,13 @@ use uuid::Uuid;
 
 use crate::pipeline::arrival::Head;
 use crate::pipeline::decode::Format;
+use crate::pipeline::expr::Expr;
 use crate::pipeline::split::Split;
 use crate::secret::Secret;
 use crate::source::Source;
 
 const FORM: HeaderValue = HeaderValue::from_static("application/x-www-form-urlencoded");
+const LINES: HeaderValue = HeaderValue::from_static("application/x-ndjson");
 const XML: HeaderValue = HeaderValue::from_static("text/xml");
 
 /// The form field that JSON is put into where the source names none.
@@ -88,9 +90,15 @@ pub fn make(source: &Source, recipe: &Recipe) -> Result<Sample, String> {
         HeaderValue::from_static("hookgate-send"),
     );
 
-    let mut json: Option<Value> = serde_json::from_slice(&payload).ok();
-    let mut changed = false;
     let split = source.split.as_ref();
+    let is_lines = source.reading.format == Format::Lines || split.is_some_and(Split::is_lines);
+    let mut json: Option<Value> = serde_json::from_slice(&payload).ok();
+    // A single document may stand on several lines.
+    let mut changed = is_lines && json.is_some();
+    if is_lines && json.is_none() {
+        let lines = serde_json::Deserializer::from_slice(&payload).into_iter();
+        json = lines.collect::<Result<_, _>>().map(Value::Array).ok();
+    }
     let mut is_example = false;
     if let (Some(split), Some(whole)) = (split, &mut json) {
         let wrapped = split.wrap(whole);
@@ -110,6 +118,15 @@ pub fn make(source: &Source, recipe: &Recipe) -> Result<Sample, String> {
                 .flatten()
                 .for_each(|place| place.make_room(event));
         }
+        // Where the bytes are the id, an example has other ones each time.
+        if let (Some(Value::Object(members)), None, true) = (
+            event.as_deref_mut(),
+            &recipe.payload,
+            source.event_id.iter().any(Expr::is_digest),
+        ) {
+            members.insert("id".to_owned(), Value::from(fresh_id(None)));
+            changed = true;
+        }
         if let Some(place) = source.event_id.first() {
             let id = fresh_id(place.read(&head, None, event.as_deref()).as_deref());
             changed |= place.put(&mut head, event.as_deref_mut(), &id);
@@ -122,9 +139,13 @@ pub fn make(source: &Source, recipe: &Recipe) -> Result<Sample, String> {
     }
     let is_json = json.is_some();
     let body = match json {
+        Some(json) if changed && is_lines => lines_of_json(&json),
         Some(json) if changed => Bytes::from(json.to_string()),
         _ => payload,
     };
+    if is_lines {
+        head.headers.insert(header::CONTENT_TYPE, LINES);
+    }
     let wrapping = split
         .and_then(Split::form_field)
         .filter(|_| recipe.payload.is_none() || is_json);
@@ -173,6 +194,15 @@ fn in_form(head: &mut Head, field: &str, json: &[u8]) -> Bytes {
     let mut body = form_urlencoded::Serializer::new(String::new());
     body.append_pair(field, &String::from_utf8_lossy(json));
     Bytes::from(body.finish())
+}
+
+/// JSON lines: the elements of a list, or what is none as the only line.
+fn lines_of_json(json: &Value) -> Bytes {
+    let lines = json
+        .as_array()
+        .map_or(std::slice::from_ref(json), Vec::as_slice);
+    let lines = lines.iter().map(|line| format!("{line}\n"));
+    Bytes::from(lines.collect::<String>())
 }
 
 /// The XML that reads as this JSON, of which every member is an element.

@@ -249,10 +249,17 @@ impl Desk {
     /// One JSON object per line and event, for as long as both sides like. A reader that is too
     /// slow is told how many it missed.
     fn tail(&self, query: Option<&str>) -> Answer {
+        let sources = parameter(query, "source");
+        let sources: Option<Vec<String>> =
+            sources.map(|list| list.split(',').map(str::to_owned).collect());
+        let is_known = |name: &String| self.sources().iter().any(|source| *source.name == **name);
+        if !sources.iter().flatten().all(is_known) {
+            let detail = "source=NAME,NAME of configured sources is needed, or nothing";
+            return problem(StatusCode::NOT_FOUND, detail, None);
+        }
         let tail = Tail {
             listener: self.state.watch.listen(),
-            sources: parameter(query, "source")
-                .map(|list| list.split(',').map(str::to_owned).collect()),
+            sources,
             stop: self.stop.clone(),
         };
         let lines = stream::unfold(tail, |mut tail| async move {

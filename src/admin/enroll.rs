@@ -23,7 +23,8 @@ enum Ask {
 
 impl Desk {
     /// GET lists. POST with `source` and `for_seconds` opens a window (`replace`: the secret that
-    /// is there goes as soon as there is a new one); with `forget`, it forgets all.
+    /// is there goes as soon as there is a new one); with `forget`, it forgets the one that came
+    /// last.
     pub(super) async fn enroll(
         &self,
         method: &Method,

@@ -7,6 +7,7 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::edge::testing::{read_to_end, read_until};
 use crate::journal::Position;
+use crate::pipeline::testing;
 use crate::watch::{BACKLOG_MAX, Seen};
 
 struct Running {
@@ -35,6 +36,10 @@ fn healthy() -> Status {
 }
 
 fn run(token: Option<&str>) -> Running {
+    run_with(token, Vec::new())
+}
+
+fn run_with(token: Option<&str>, sources: Vec<Arc<Source>>) -> Running {
     let admin = config::Admin {
         listen: "127.0.0.1:0".parse().unwrap(),
         token: token.map(|token| Secret::new(token.as_bytes().to_vec())),
@@ -53,7 +58,7 @@ fn run(token: Option<&str>) -> Running {
     let directory = tempfile::tempdir().unwrap();
     let state = AdminState {
         replay: replay(directory.path(), &metrics),
-        sources: Vec::new(),
+        sources,
         journal: Arc::new(move || status.lock().unwrap().clone()),
         parked: Arc::new(|| 3),
         broker: Some(health),
@@ -313,7 +318,14 @@ async fn tail_shows_events_as_they_come() {
 
 #[tokio::test]
 async fn tail_can_be_of_some_sources() {
-    let running = run(None);
+    let directory = tempfile::tempdir().unwrap();
+    let source = |name: &str| format!("[sources.{name}]\nverify = \"insecure-none\"\n");
+    let text = ["shop", "bank", "other"].map(source).concat();
+    let text = format!("[server]\ntls = \"off\"\n{text}");
+    let sources = testing::config(directory.path(), &text).sources;
+    let running = run_with(None, sources);
+    let (status, detail) = running.get("/api/v1/tail?source=shop,bnak").await;
+    assert_eq!(status, 404, "{detail}");
     let mut tail = running.tail("?source=shop,b%61nk").await;
     running.tell(Some("other"), "req-1");
     running.tell(None, "req-2");

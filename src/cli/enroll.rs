@@ -5,17 +5,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use clap::Args;
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::{HeaderValue, Method, StatusCode};
 use serde_json::Value;
 
 use super::output::{lines, table};
-use super::{ConfigArg, Done, Exit, Failure, block_on, find_source, load, talk};
+use super::{
+    ConfigArg, Done, Exit, Failure, block_on, connect_admin, load_storage, talk, unavailable,
+};
 use crate::admin::{CONSENT, ENROLL_PATH};
-use crate::client::{Client, Trust};
-use crate::config::Config;
+use crate::config::{Admin, Storage};
 use crate::enrolled::Folder;
 use crate::pipeline::handshake::enrolment::WINDOW;
-use crate::source::Source;
 use crate::telemetry::harmless;
 
 #[derive(Debug, Args)]
@@ -32,10 +32,11 @@ pub(super) struct EnrollArgs {
     #[arg(long = "for", value_name = "DURATION", default_value = "10m", value_parser = length)]
     length: Duration,
     /// The secret that is enrolled goes as soon as a new one comes; without this, when the new one
-    /// has verified its first event
+    /// verifies an event and has been there for an hour
     #[arg(long, group = "what")]
     replace: bool,
-    /// Forgets what is enrolled, and waits for nothing
+    /// Forgets the secret that came last, and waits for nothing; the one before counts again, if it
+    /// is still there
     #[arg(long, group = "what")]
     forget: bool,
     /// Prints the enrolled secret, for providers that want to hear it (Notion); reads the file
@@ -57,21 +58,13 @@ fn length(text: &str) -> Result<Duration, String> {
 }
 
 pub(super) fn run(args: &EnrollArgs, out: &mut dyn Write) -> Done {
-    let config = load(&args.config.config)?;
+    let storage = load_storage(&args.config.config)?;
     let Some(name) = &args.source else {
-        let list = block_on(ask(&config, Method::GET, ""))?;
+        let list = block_on(ask(&storage.admin, Method::GET, ""))?;
         return show_list(&list, args.json, out);
     };
-    let source = find_source(&config, name)?;
-    if source.enrolment.is_none() {
-        let message = format!(
-            "source `{name}` has its secrets configured; only one with secrets = \"enrolled\" \
-             takes them in a handshake"
-        );
-        return Err(Failure::new(Exit::Usage, message));
-    }
     if args.show {
-        return show_secret(&config, source, out);
+        return show_secret(&storage, name, out);
     }
     let asked = if args.forget {
         "&forget".to_owned()
@@ -79,16 +72,19 @@ pub(super) fn run(args: &EnrollArgs, out: &mut dyn Write) -> Done {
         let replace = if args.replace { "&replace" } else { "" };
         format!("&for_seconds={}{replace}", args.length.as_secs())
     };
-    // Names of sources need no escapes.
+    let name = form_urlencoded::byte_serialize(name.as_bytes()).collect::<String>();
     let query = format!("?source={name}{asked}");
-    let state = block_on(ask(&config, Method::POST, &query))?;
+    let state = block_on(ask(&storage.admin, Method::POST, &query))?;
     if args.json {
         writeln!(out, "{state}")?;
     } else if args.forget {
-        writeln!(
-            out,
-            "{name}: nothing is enrolled any more, so nothing is taken"
-        )?;
+        match word(&state, "/current/label").as_str() {
+            "-" => writeln!(
+                out,
+                "{name}: nothing is enrolled any more, so nothing is taken"
+            )?,
+            former => writeln!(out, "{name}: {former} counts again, and no other")?,
+        }
     } else {
         writeln!(
             out,
@@ -100,17 +96,17 @@ pub(super) fn run(args: &EnrollArgs, out: &mut dyn Write) -> Done {
     Ok(Exit::Success)
 }
 
-fn show_secret(config: &Config, source: &Source, out: &mut dyn Write) -> Done {
-    let folder = Folder::of(&config.journal.path);
-    let record = folder.read(&source.name).map_err(|error| {
-        let file = folder.file(&source.name);
+fn show_secret(storage: &Storage, name: &str, out: &mut dyn Write) -> Done {
+    let folder = Folder::of(&storage.journal.path);
+    let record = folder.read(name).map_err(|error| {
+        let file = folder.file(name);
         Failure::new(
             Exit::Failure,
             format!("reading {}: {error}", file.display()),
         )
     })?;
     let Some(current) = record.and_then(|record| record.current) else {
-        let message = format!("nothing is enrolled for {}", source.name);
+        let message = format!("nothing is enrolled for {name}");
         return Err(Failure::new(Exit::Failure, message));
     };
     out.write_all(current.secret.expose())?;
@@ -134,8 +130,8 @@ fn show_list(list: &Value, json: bool, out: &mut dyn Write) -> Done {
             "/current/label",
             "/current/since",
             "/former/label",
+            "/window/closes_at",
         ];
-        let places = places.into_iter().chain(["/window/closes_at"]);
         rows.add_row(places.map(|place| word(one, place)));
     }
     if !json {
@@ -150,31 +146,22 @@ fn word(state: &Value, pointer: &str) -> String {
 }
 
 /// Asks the running gateway.
-async fn ask(config: &Config, method: Method, query: &str) -> Result<Value, Failure> {
-    let unavailable = |error: String| {
-        let message = format!(
-            "{error}; is the gateway running with this configuration? its admin listener is {}",
-            config.admin.listen
-        );
-        Failure::new(Exit::Unavailable, message)
-    };
-    let url = format!("http://{}", config.admin.listen);
-    let url = url
-        .parse()
-        .map_err(|error: http::uri::InvalidUri| unavailable(error.to_string()))?;
-    let client = Client::connect(&url, Trust::System).await;
-    let mut client = client.map_err(|error| unavailable(error.to_string()))?;
-    let mut headers: HeaderMap = super::admin_headers(&config.admin)?;
+async fn ask(admin: &Admin, method: Method, query: &str) -> Result<Value, Failure> {
+    let (mut client, mut headers) = connect_admin(admin).await?;
     headers.insert(CONSENT, HeaderValue::from_static("1"));
     let path = format!("{ENROLL_PATH}{query}");
     let answer = client.send(method, &path, headers, Bytes::new()).await;
-    let answer = answer.map_err(|error| unavailable(error.to_string()))?;
+    let answer = answer.map_err(|error| unavailable(admin, &error))?;
     let body: Option<Value> = serde_json::from_slice(&answer.body).ok();
     if answer.status == StatusCode::OK {
         return Ok(body.unwrap_or_default());
     }
     let detail = body.as_ref().map(|problem| word(problem, "/detail"));
     let detail = detail.unwrap_or_default();
+    let exit = match answer.status {
+        StatusCode::NOT_FOUND | StatusCode::CONFLICT => Exit::Usage,
+        _ => Exit::Failure,
+    };
     let message = format!("the gateway answered {}: {detail}", answer.status);
-    Err(Failure::new(Exit::Failure, message))
+    Err(Failure::new(exit, message))
 }

@@ -27,8 +27,9 @@ pub(super) struct ExplainArgs {
     /// The source that they were meant for
     #[arg(long, value_name = "SOURCE")]
     source: String,
-    /// The time at which to judge timestamps, in seconds since 1970; now when not said
-    #[arg(long, value_name = "UNIX_TIME", allow_negative_numbers = true)]
+    /// The time at which to judge timestamps, in seconds since 1970 or as RFC 3339; now when not
+    /// said
+    #[arg(long, value_name = "TIME", allow_negative_numbers = true, value_parser = moment)]
     at: Option<i64>,
     /// A folder with what the gateway would fetch: certificates, keys, under the last part of the
     /// path that they have
@@ -42,6 +43,14 @@ pub(super) struct ExplainArgs {
     json: bool,
     #[command(flatten)]
     config: ConfigArg,
+}
+
+/// Seconds since 1970, as they are or as a date.
+fn moment(text: &str) -> Result<i64, String> {
+    let seconds = text.parse().ok();
+    let date = || text.parse::<Timestamp>().ok().map(Timestamp::as_second);
+    let wanted = "write seconds since 1970, or a time such as 2026-01-31T12:00:00Z";
+    seconds.or_else(date).ok_or_else(|| wanted.to_owned())
 }
 
 pub(super) fn run(args: &ExplainArgs, out: &mut dyn Write) -> Done {

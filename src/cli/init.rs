@@ -9,6 +9,7 @@ use clap::Args;
 
 use super::providers::{PUBLIC_KEY, Provider};
 use super::{Done, Exit, Failure};
+use crate::config::raw::TO_CHANGE;
 
 /// The file that is written.
 const FILE: &str = "gateway.toml";
@@ -106,42 +107,52 @@ fn source(provider: &Provider) -> String {
 
 fn next_steps(providers: &[Provider], path: &Path) -> String {
     let path = path.display();
-    let variables = providers.iter().filter_map(|provider| {
-        let variable = provider.variable()?;
-        let name = &provider.name;
-        Some(format!(
-            "   export {variable}=...   # hookgate providers {name} says which\n"
-        ))
-    });
-    let variables: String = variables.collect();
-    // Where we only hold a public key, `send` wants a private one, too; a secret that comes in a
-    // handshake is not there yet.
-    let is_secret = |provider: &&Provider| {
-        let variable = provider.variable();
-        let has_no_private_key = variable.is_some_and(|variable| variable.ends_with(PUBLIC_KEY));
-        !has_no_private_key && !provider.is_enrolled()
-    };
-    let first = providers.iter().find(is_secret).map_or_else(
-        || "NAME --signing-key private.pem".to_owned(),
-        |provider| provider.name.clone(),
-    );
-    let enrolled = providers.iter().filter(|provider| provider.is_enrolled());
-    let enrolled: String = enrolled
-        .map(|provider| {
+    let mut first = "say where the broker is, and give the secrets:".to_owned();
+    if providers.iter().any(Provider::has_to_be_changed) {
+        first = format!("replace every {TO_CHANGE} in {path}; {first}");
+    }
+    first.push_str(&format!(
+        "\n   export {AMQP_URL}=amqp://guest:guest@127.0.0.1:5672"
+    ));
+    for provider in providers {
+        if let Some(variable) = provider.variable() {
             let name = &provider.name;
-            format!("\n   first: hookgate enroll {name} --for 10m -c {path}")
-        })
+            first.push_str(&format!(
+                "\n   export {variable}=...   # hookgate providers {name} says which"
+            ));
+        }
+    }
+    let mut steps = vec![
+        first,
+        format!("hookgate check -c {path}"),
+        format!("hookgate run -c {path}"),
+    ];
+    // Where only a public key is given, `send` wants a private one, too; a secret that comes in a
+    // handshake is not there yet.
+    let can_sign = |provider: &&Provider| {
+        let variable = provider.variable();
+        variable.is_some_and(|variable| !variable.ends_with(PUBLIC_KEY))
+    };
+    if let Some(Provider { name, .. }) = providers.iter().find(can_sign) {
+        steps.push(format!(
+            "in another terminal, send a webhook as the provider would:\n   hookgate send {name} -c \
+             {path}"
+        ));
+    }
+    for Provider { name, .. } in providers.iter().filter(|it| it.is_enrolled()) {
+        steps.push(format!(
+            "wait for the secret, which comes in a handshake:\n   hookgate enroll {name} --for 10m \
+             -c {path}"
+        ));
+    }
+    steps.push(
+        "at each provider, enter the URL and choose events: hookgate providers NAME".to_owned(),
+    );
+    let steps = steps.iter().zip(1..);
+    let steps: Vec<String> = steps
+        .map(|(step, number)| format!("{number}. {step}"))
         .collect();
-    format!(
-        "wrote {path}\n\n\
-         1. say where the broker is, and give the secrets:\n\
-         \x20  export {AMQP_URL}=amqp://guest:guest@127.0.0.1:5672\n{variables}\
-         2. hookgate check -c {path}\n\
-         3. hookgate run -c {path}\n\
-         4. in another terminal, send a webhook as the provider would:\n\
-         \x20  hookgate send {first} -c {path}\n\
-         5. at each provider, enter the URL and choose events: hookgate providers NAME{enrolled}"
-    )
+    format!("wrote {path}\n\n{}", steps.join("\n"))
 }
 
 #[cfg(test)]

@@ -69,6 +69,13 @@ fn show(provider: &Provider, out: &mut dyn Write) -> std::io::Result<()> {
     for (number, step) in (1..).zip([&url].into_iter().chain(&about.setup)) {
         writeln!(out, "{number}. {step}")?;
     }
+    if let Some(variable) = provider.variable() {
+        writeln!(
+            out,
+            "What goes into `secrets` is referred to, not written there: \
+             secrets = [{{ env = \"{variable}\" }}] takes it from that variable."
+        )?;
+    }
     let claim = |key| provider.claim(key).unwrap_or_else(|| NOT_KNOWN.to_owned());
     let handshakes = match provider.handshakes() {
         none if none.is_empty() => "none".to_owned(),

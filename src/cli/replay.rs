@@ -21,10 +21,10 @@ use uuid::Uuid;
 
 use super::journal::{contents, ids, parked, set_aside, unreadable};
 use super::output::{lines, table};
-use super::{ConfigArg, Done, Exit, Failure, block_on, load_storage, talk};
+use super::{ConfigArg, Done, Exit, Failure, block_on, connect_admin, load_storage, talk};
 use crate::admin::{CONSENT, REPLAY_PATH};
 use crate::app::Stores;
-use crate::client::{Client, Trust};
+use crate::client::Client;
 use crate::clock::Now;
 use crate::config::Storage;
 use crate::delivery::Delivery;
@@ -319,20 +319,12 @@ impl Way {
                 return Err(Failure::new(Exit::CannotCreate, message));
             }
         }
-        let unavailable = |error: String| {
-            let message = format!(
-                "{error}; a gateway has the journal, but its admin listener at {} does not answer",
-                config.admin.listen
-            );
-            Failure::new(Exit::Unavailable, message)
-        };
-        let url = format!("http://{}", config.admin.listen);
-        let url = url
-            .parse()
-            .map_err(|error: http::uri::InvalidUri| unavailable(error.to_string()))?;
-        let client = Client::connect(&url, Trust::System).await;
-        let client = client.map_err(|error| unavailable(error.to_string()))?;
-        let mut headers = super::admin_headers(&config.admin)?;
+        let connected = connect_admin(&config.admin).await;
+        let (client, mut headers) = connected.map_err(|failure| {
+            let why = failure.message;
+            let message = format!("a gateway has the journal, and does not answer: {why}");
+            Failure::new(failure.exit, message)
+        })?;
         headers.insert(CONSENT, HeaderValue::from_static("1"));
         Ok(Self::Admin(client, headers))
     }

@@ -101,6 +101,13 @@ pub(super) fn run(args: &SendArgs, out: &mut dyn Write) -> Done {
         let message = format!("--url {url}: it must begin with http:// or https://");
         return Err(Failure::new(Exit::Usage, message));
     }
+    if url.path_and_query().is_some_and(|path| path != "/") {
+        let message = format!(
+            "--url {url}: events of `{}` go to its own path {}, so name the host only",
+            source.name, source.path
+        );
+        return Err(Failure::new(Exit::Usage, message));
+    }
     let trust = if args.insecure || is_loopback(&url) {
         Trust::Anyone
     } else {

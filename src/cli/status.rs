@@ -8,8 +8,7 @@ use http::{Method, StatusCode};
 use serde_json::Value;
 
 use super::output::{lines, table};
-use super::{ConfigArg, Done, Exit, Failure, admin_headers, block_on, load};
-use crate::client::{Client, Trust};
+use super::{ConfigArg, Done, Exit, Failure, block_on, connect_admin, load_storage, unavailable};
 use crate::config::Admin;
 use crate::telemetry;
 
@@ -26,8 +25,8 @@ pub(super) struct StatusArgs {
 }
 
 pub(super) fn run(args: &StatusArgs, out: &mut dyn Write) -> Done {
-    let config = load(&args.config.config)?;
-    let status = block_on(ask(&config.admin))?;
+    let storage = load_storage(&args.config.config)?;
+    let status = block_on(ask(&storage.admin))?;
     if args.json {
         writeln!(out, "{status:#}")?;
     } else {
@@ -37,27 +36,17 @@ pub(super) fn run(args: &StatusArgs, out: &mut dyn Write) -> Done {
 }
 
 async fn ask(admin: &Admin) -> Result<Value, Failure> {
-    let unavailable = |error: String| {
-        let hint = "is the gateway running with this configuration?";
-        Failure::new(Exit::Unavailable, format!("{error}; {hint}"))
-    };
-    let url = format!("http://{}", admin.listen)
-        .parse()
-        .map_err(|error: http::uri::InvalidUri| unavailable(error.to_string()))?;
-    let mut client = Client::connect(&url, Trust::System)
-        .await
-        .map_err(|error| unavailable(error.to_string()))?;
-    let headers = admin_headers(admin)?;
+    let (mut client, headers) = connect_admin(admin).await?;
     let answer = client
         .send(Method::GET, "/api/v1/status", headers, Bytes::new())
         .await
-        .map_err(|error| unavailable(error.to_string()))?;
+        .map_err(|error| unavailable(admin, &error))?;
     if answer.status != StatusCode::OK {
-        let what = format!("{} answered {}", admin.listen, answer.status);
-        return Err(unavailable(what));
+        let what = format!("it answered {}", answer.status);
+        return Err(unavailable(admin, &what));
     }
     serde_json::from_slice(&answer.body)
-        .map_err(|error| unavailable(format!("{} answered no JSON: {error}", admin.listen)))
+        .map_err(|error| unavailable(admin, &format!("it answered no JSON: {error}")))
 }
 
 /// The tables, one under the other.
@@ -119,7 +108,8 @@ fn journal_state(journal: &Value) -> String {
         _ => "ok".to_owned(),
     };
     let (bytes, segments) = (field(journal, "bytes"), field(journal, "segments"));
-    format!("{word}, {bytes} bytes in {segments} segments")
+    let plural = if segments == "1" { "" } else { "s" };
+    format!("{word}, {bytes} bytes in {segments} segment{plural}")
 }
 
 fn broker_state(broker: Option<&Value>) -> String {
@@ -174,7 +164,7 @@ mod tests {
         let shown: Vec<String> = shown.lines().map(words).collect();
         for line in [
             "gateway 1.0 serving",
-            "journal ok, 64 bytes in 1 segments",
+            "journal ok, 64 bytes in 1 segment",
             "waiting 4",
             "parked 3",
             "set aside 2",

@@ -8,8 +8,9 @@ use http::{Method, StatusCode};
 use http_body_util::BodyExt as _;
 use serde_json::Value;
 
-use super::{ConfigArg, Done, Exit, Failure, admin_headers, block_on, find_source, load, talk};
-use crate::client::{Client, Trust};
+use super::{
+    ConfigArg, Done, Exit, Failure, block_on, connect_admin, load_storage, talk, unavailable,
+};
 use crate::config::Admin;
 use crate::telemetry;
 
@@ -31,47 +32,37 @@ pub(super) struct TailArgs {
 }
 
 pub(super) fn run(args: &TailArgs, out: &mut dyn Write) -> Done {
-    let config = load(&args.config.config)?;
-    for name in &args.sources {
-        find_source(&config, name)?;
-    }
-    block_on(follow(&config.admin, args, out))
+    let storage = load_storage(&args.config.config)?;
+    block_on(follow(&storage.admin, args, out))
 }
 
 async fn follow(admin: &Admin, args: &TailArgs, out: &mut dyn Write) -> Done {
-    let unavailable = |error: String| {
-        let hint = "is the gateway running with this configuration?";
-        Failure::new(Exit::Unavailable, format!("{error}; {hint}"))
-    };
-    let url = format!("http://{}", admin.listen)
-        .parse()
-        .map_err(|error: http::uri::InvalidUri| unavailable(error.to_string()))?;
-    let mut client = Client::connect(&url, Trust::System)
-        .await
-        .map_err(|error| unavailable(error.to_string()))?;
-    let headers = admin_headers(admin)?;
+    let (mut client, headers) = connect_admin(admin).await?;
     let path = if args.sources.is_empty() {
         "/api/v1/tail".to_owned()
     } else {
-        format!("/api/v1/tail?source={}", args.sources.join(","))
+        let names = args.sources.join(",");
+        let names: String = form_urlencoded::byte_serialize(names.as_bytes()).collect();
+        format!("/api/v1/tail?source={names}")
     };
     let answer = client
         .start(Method::GET, &path, headers, Bytes::new())
         .await
-        .map_err(|error| unavailable(error.to_string()))?;
+        .map_err(|error| unavailable(admin, &error))?;
+    if answer.status() == StatusCode::NOT_FOUND {
+        let message = "the gateway that runs has no such source; `hookgate status` lists them";
+        return Err(Failure::new(Exit::Usage, message.to_owned()));
+    }
     if answer.status() != StatusCode::OK {
-        return Err(unavailable(format!(
-            "{} answered {}",
-            admin.listen,
-            answer.status()
-        )));
+        let what = format!("it answered {}", answer.status());
+        return Err(unavailable(admin, &what));
     }
     talk(&format!("following {}; end with Ctrl-C", admin.listen));
     let mut body = answer.into_body();
     let mut buffer = BytesMut::new();
     let mut shown = 0;
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| unavailable(error.to_string()))?;
+        let frame = frame.map_err(|error| unavailable(admin, &error))?;
         let Ok(data) = frame.into_data() else {
             continue;
         };
@@ -85,9 +76,8 @@ async fn follow(admin: &Admin, args: &TailArgs, out: &mut dyn Write) -> Done {
             }
         }
         if buffer.len() > LINE_BYTES_MAX {
-            return Err(unavailable(
-                "an event is longer than any gateway sends".to_owned(),
-            ));
+            let what = "an event is longer than any gateway sends";
+            return Err(unavailable(admin, &what));
         }
     }
     talk("the gateway has ended");

@@ -188,7 +188,10 @@ fn url(node: &Node<'_>, vault: Vault<'_>) -> Option<Labelled> {
     if is_plain && rest.is_some_and(|rest| !rest.is_empty()) {
         // Whoever will use it knows best what can be used.
         if let Err(why) = publisher::check_url(&url) {
-            node.error(why);
+            node.error(Wrong::new(
+                why,
+                "write amqps://user:password@host:5671/vhost",
+            ));
             return None;
         }
         return Some(url);

@@ -18,7 +18,7 @@ use crate::config::reader::{Reporter, did_you_mean, enumerate};
 use crate::config::secrets::Listed;
 use crate::config::server::to_usize;
 use crate::config::source::VERIFY_HELP;
-use crate::config::value::{Wrong, quote};
+use crate::config::value::{ShownSize, Wrong, quote};
 use crate::config::{Limits, Summary};
 use crate::pipeline::decode::Format;
 use crate::pipeline::expr::Expr;
@@ -27,7 +27,7 @@ use crate::pipeline::handshake::enrolment::Enrolment;
 use crate::pipeline::limit::{PeerLimit, SourceLimit};
 use crate::pipeline::routing::RoutingKey;
 use crate::pipeline::schema::SchemaSet;
-use crate::pipeline::split::{ELEMENTS_MAX_DEFAULT, Place, Split};
+use crate::pipeline::split::{ELEMENTS_MAX_DEFAULT, Place, Split, elements_that_fit};
 use crate::pipeline::verify::{Context, Verifier};
 use crate::providers;
 use crate::secret::Labelled;
@@ -391,6 +391,13 @@ impl Compiler<'_> {
             .iter()
             .filter_map(|scheme| scheme.algorithm.as_deref())
             .all(is_shared);
+        if schemes.iter().any(|scheme| !scheme.secrets.is_empty()) {
+            wrong(
+                "a `verify` table asks for certain secrets, and one that comes in a handshake has a \
+                 new label every time",
+                "take `secrets` out of the table, or name the secrets: { env = \"NAME\" }",
+            );
+        }
         if !all_shared {
             wrong(
                 "only a secret that both sides sign with can come in a handshake",
@@ -460,6 +467,11 @@ impl Compiler<'_> {
                 let help = "write json:/pointer, or say with `split` where the events stand";
                 self.reporter.error(&[key, &index], Wrong::new(what, help));
             }
+            if expression.is_digest() && key == "event_type" {
+                let what = "`digest` tells one event from another, and is no type";
+                let help = "write header:NAME or json:/pointer";
+                self.reporter.error(&[key, &index], Wrong::new(what, help));
+            }
             if expression.needs_json() && format == Format::Raw {
                 let what = format!(
                     "{} reads a body that format = \"raw\" leaves alone",
@@ -513,8 +525,27 @@ impl Compiler<'_> {
             }
             places.push(place);
         }
-        let elements_max = self.raw.max_elements.map_or(ELEMENTS_MAX_DEFAULT, to_usize);
-        Some(Split::new(places, elements_max))
+        Some(Split::new(places, self.elements_max()))
+    }
+
+    /// Most elements of a batch: no more than there could ever be room for.
+    fn elements_max(&self) -> usize {
+        let in_flight = self.shared.limits.bytes_in_flight_max;
+        let fit = elements_that_fit(in_flight);
+        let Some(written) = self.raw.max_elements.map(to_usize) else {
+            return ELEMENTS_MAX_DEFAULT.min(fit);
+        };
+        if written > fit {
+            let in_flight = ShownSize(u64::try_from(in_flight).unwrap_or(u64::MAX));
+            let what = format!(
+                "`max_elements` is more than the {fit} for which half of the {in_flight} of \
+                 max_bytes_in_flight is room"
+            );
+            let help = "make it smaller, or max_bytes_in_flight in [server.limits] larger";
+            self.reporter
+                .error(&["max_elements"], Wrong::new(what, help));
+        }
+        written
     }
 
     fn schemas(&self, format: Format) -> Option<SchemaSet> {

@@ -83,7 +83,8 @@ fn resolve(node: &Node<'_>) -> BTreeMap<String, SocketAddr> {
     }
     let mut addresses = BTreeMap::new();
     for (host, node) in entries.into_iter().take(RESOLVE_MAX) {
-        if Target::configured(&format!("https://{host}")).is_err() || host.contains(':') {
+        let target = Target::configured(&format!("https://{host}"));
+        if !target.is_ok_and(|it| it.host().eq_ignore_ascii_case(host)) {
             node.error(format!("{} is not the name of a host", quote(host)));
         }
         let address = node.parse(|text| {

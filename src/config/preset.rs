@@ -147,7 +147,8 @@ fn scheme_over(user: RawScheme, preset: RawScheme) -> RawScheme {
         timestamp: user.timestamp.or(preset.timestamp),
         timestamp_unit: user.timestamp_unit.or(preset.timestamp_unit),
         tolerance: user.tolerance.or(preset.tolerance),
-        assert: said(user.assert, preset.assert),
+        // They make sure of things that the provider's signature says nothing about.
+        assert: preset.assert.into_iter().chain(user.assert).collect(),
         fetch: match (user.fetch, preset.fetch) {
             (Some(user), Some(preset)) => Some(RawFetch {
                 url: user.url.or(preset.url),

@@ -34,6 +34,11 @@ impl Problem {
         }
     }
 
+    /// An error at what was read, wherever that stands: see [`Problem::under`].
+    pub fn here(what: impl Into<String>) -> Self {
+        Self::error(&[], what)
+    }
+
     /// A warning at a key.
     pub fn warning(path: &[&str], what: impl Into<String>) -> Self {
         Self {
@@ -66,5 +71,11 @@ impl Problem {
         self.path
             .splice(0..0, prefix.iter().map(|&key| key.to_owned()));
         self
+    }
+}
+
+impl From<String> for Problem {
+    fn from(what: String) -> Self {
+        Self::here(what)
     }
 }

@@ -75,6 +75,12 @@ pub struct RawSource {
     pub about: Option<RawAbout>,
 }
 
+/// Stands for a value under `config` until the operator writes the right one.
+pub(crate) const TO_CHANGE: &str = "CHANGE-ME";
+
+/// The same where it is an address.
+pub(crate) const URL_TO_CHANGE: &str = "https://change-me.example";
+
 /// An element of `allow_ips`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RawRange {

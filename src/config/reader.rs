@@ -372,7 +372,9 @@ impl<'a> Table<'a> {
 
     /// The value of a key, if it is there.
     pub(crate) fn get(&mut self, key: &'static str) -> Option<Node<'a>> {
-        self.known.push(key);
+        if !self.known.contains(&key) {
+            self.known.push(key);
+        }
         let value = self.entries?.get(key)?;
         Some(self.node(key, value.get_ref()))
     }

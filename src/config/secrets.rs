@@ -224,6 +224,14 @@ pub(crate) fn list(
     if node.text_is(ENROLLED) {
         return Listed::Enrolled;
     }
+    if node.is_text() {
+        let what = format!("`{key}` must be a list, or \"{ENROLLED}\", not a string");
+        node.error(Wrong::new(
+            what,
+            format!("write {key} = [{{ env = \"NAME\" }}]"),
+        ));
+        return Listed::Broken;
+    }
     let items = node.items();
     if items.len() > max {
         node.error(format!(

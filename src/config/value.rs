@@ -142,7 +142,7 @@ pub(crate) fn rate_count(count: u64) -> Result<NonZeroU32, Wrong> {
 /// `"10.0.0.0/8"`; a bare address is a network of one.
 pub(crate) fn network(text: &str) -> Result<IpNet, Wrong> {
     if let Ok(address) = text.parse::<IpAddr>() {
-        return Ok(IpNet::from(address));
+        return Ok(IpNet::from(address.to_canonical()));
     }
     let Ok(network) = text.parse::<IpNet>() else {
         return Err(Wrong::new(
@@ -151,7 +151,7 @@ pub(crate) fn network(text: &str) -> Result<IpNet, Wrong> {
         ));
     };
     if network == network.trunc() {
-        Ok(network)
+        Ok(canonical(network))
     } else {
         Err(Wrong::new(
             format!("{} has bits set beyond its prefix", quote(text)),
@@ -160,6 +160,18 @@ pub(crate) fn network(text: &str) -> Result<IpNet, Wrong> {
                 network.trunc()
             ),
         ))
+    }
+}
+
+/// Addresses of IPv4 that are written as such of IPv6 (RFC 4291, section 2.5.5.2) are those of IPv4:
+/// no client's is ever written so.
+fn canonical(network: IpNet) -> IpNet {
+    const MAPPED_BITS: u8 = 96;
+    let address = network.addr().to_canonical();
+    let bits = network.prefix_len().checked_sub(MAPPED_BITS);
+    match (network, address, bits) {
+        (IpNet::V6(_), IpAddr::V4(_), Some(bits)) => IpNet::new(address, bits).unwrap_or(network),
+        _ => network,
     }
 }
 

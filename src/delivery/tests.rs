@@ -83,3 +83,12 @@ fn an_unknown_field_is_skipped_and_a_newer_version_is_named() {
     let error = Delivery::decode(&Bytes::from_static(&[9])).unwrap_err();
     assert_eq!(error, DecodeError::Version(9));
 }
+
+#[test]
+fn texts_are_cut_between_characters() {
+    assert_eq!(cut("abc", 5), "abc");
+    assert_eq!(cut("abc", 2), "ab");
+    assert_eq!(cut("a\u{20ac}b", 3), "a");
+    assert_eq!(cut("a\u{20ac}b", 4), "a\u{20ac}");
+    assert_eq!(cut("", 0), "");
+}

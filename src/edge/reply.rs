@@ -252,6 +252,7 @@ fn explain(reject: &Reject, headers: &mut HeaderMap) {
         | Reject::JournalFull
         | Reject::QueuesFull
         | Reject::JournalFailed
+        | Reject::SecretNotStored(_)
         | Reject::BrokerUnavailable
         | Reject::Overloaded
         | Reject::TooSlow
@@ -323,6 +324,7 @@ fn title(reject: &Reject) -> &'static str {
         | Reject::JournalFull
         | Reject::QueuesFull
         | Reject::JournalFailed
+        | Reject::SecretNotStored(_)
         | Reject::BrokerUnavailable
         | Reject::Overloaded
         | Reject::TooSlow => "Temporarily unavailable",

@@ -450,14 +450,15 @@ fn batch(decision: &Decision) -> (Option<usize>, Option<usize>) {
     }
 }
 
-/// Why it was rejected; or why it should have been, where the source lets that through.
+/// Why it was rejected; or what a person has to do about it; or why it should have been rejected,
+/// where the source lets that through.
 fn detail(account: &Account, decision: &Decision) -> Option<String> {
     let detail = match decision {
         Err(reject) => Some(reject.detail()),
         Ok(_) => account
-            .unproved
+            .unconfirmed
             .clone()
-            .or_else(|| account.unconfirmed.clone())
+            .or_else(|| account.unproved.clone())
             .or_else(|| account.quarantined.clone()),
     };
     detail.map(|detail| shortened(&detail, DETAIL_BYTES_MAX))

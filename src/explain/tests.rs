@@ -8,7 +8,7 @@ use http::Method;
 use jiff::Timestamp;
 
 use super::*;
-use crate::config::raw::{RawHandshake, RawReply, RawScheme, RawVerify};
+use crate::config::raw::{RawFetch, RawHandshake, RawReply, RawScheme, RawVerify};
 use crate::delivery::Coverage;
 use crate::pipeline::arrival::BodyBounds;
 use crate::pipeline::decode::{DuplicateKeys, Format, Reading};
@@ -622,7 +622,9 @@ fn each_element_of_a_batch_is_shown() {
     let split = Split::new(vec![Place::parse("json:/events").unwrap()], 10);
     let source = Source {
         split: Some(split),
-        event_id: vec![Expr::parse("json:/id").unwrap()],
+        event_id: ["json:/id", "digest"]
+            .map(|it| Expr::parse(it).unwrap())
+            .into(),
         ..source()
     };
     let body = r#"{"events":[{"id":"a","type":"x/y"},{"n":1}]}"#;
@@ -651,4 +653,29 @@ fn each_element_of_a_batch_is_shown() {
     };
     let file = saved(&request(&alone, body));
     assert!(check(&alone, &file, "accepted", "main").events.is_empty());
+}
+
+#[test]
+fn what_could_not_be_fetched_is_let_through_where_nothing_is_enforced() {
+    let fetch = RawFetch {
+        url: Some("header:X-Url".to_owned()),
+        hosts: vec!["certs.example.com".to_owned()],
+        ..RawFetch::default()
+    };
+    let scheme = RawScheme {
+        algorithm: Some("rsa-pkcs1-sha256".to_owned()),
+        signature: vec!["header:X-Signature".to_owned()],
+        encoding: Some("base64".to_owned()),
+        fetch: Some(fetch),
+        ..RawScheme::default()
+    };
+    let strict = source_with(scheme, "");
+    let request = b"POST /erp HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\n\
+        X-Signature: QUJD\r\nX-Url: https://certs.example.com/a\r\nContent-Length: 2\r\n\r\n{}";
+    check(&strict, request, "evidence_unavailable", "--evidence");
+    let lenient = Source {
+        enforce: false,
+        ..strict
+    };
+    check(&lenient, request, "accepted", "let through because");
 }

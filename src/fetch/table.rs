@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::pipeline::evidence::{Action, Document, Errand, Origin, Target, Unfetched};
+use crate::pipeline::evidence::{Action, Asker, Document, Errand, Origin, Target, Unfetched};
 use crate::pipeline::limit::Rate;
 use crate::pipeline::limit::bucket::Bucket;
 
@@ -21,6 +21,9 @@ pub(super) const FAILURES_MAX: usize = 1_024;
 
 /// Most calls at once for one source.
 pub(super) const CALLS_MAX: usize = 32;
+
+/// And most of them for strangers: the others are for who is known.
+pub(super) const STRANGERS_CALLS_MAX: usize = 24;
 
 /// How long a document is given without being fetched again, when its owner does not say.
 const FRESH_DEFAULT: Duration = Duration::from_hours(1);
@@ -44,6 +47,14 @@ pub(super) const STRANGERS: Rate = Rate {
     burst: NonZeroU32::new(20).unwrap(),
 };
 
+/// How many questions about tokens that are not known strangers may make a source ask: a genuine
+/// sender has a new token every few minutes.
+pub(super) const QUESTIONS: Rate = Rate {
+    count: NonZeroU32::new(50).unwrap(),
+    period: Duration::from_secs(1),
+    burst: NonZeroU32::new(100).unwrap(),
+};
+
 /// What became of a call.
 pub(super) type Answer = Result<Document, Unfetched>;
 
@@ -60,6 +71,7 @@ pub(super) enum Next {
 pub(super) struct Table {
     kept: HashMap<Target, Kept>,
     failed: HashMap<Target, Failed>,
+    /// What is on its way to be kept, and what was asked for now.
     flying: HashMap<(Target, bool), watch::Receiver<Option<Answer>>>,
     /// By source: these are configured, so there are only so many.
     sources: HashMap<Arc<str>, Allowance>,
@@ -82,7 +94,10 @@ struct Failed {
 #[derive(Debug)]
 struct Allowance {
     strangers: Bucket,
+    questions: Bucket,
     calls: usize,
+    /// How many of these are for strangers.
+    strange_calls: usize,
 }
 
 impl Table {
@@ -98,10 +113,7 @@ impl Table {
             return Some(Next::Known(answer));
         }
         let flight = (errand.target.clone(), keeps);
-        if let Some(other) = self.flying.get(&flight)
-            // A call that ended in a panic of ours has nothing to tell any more.
-            && (other.borrow().is_some() || other.has_changed().is_ok())
-        {
+        if let Some(other) = self.flying.get(&flight) {
             return Some(Next::Wait(other.clone()));
         }
         if let Some(refused) = self.admit(errand, now) {
@@ -117,29 +129,27 @@ impl Table {
         let source = Arc::clone(&errand.source);
         let allowance = self.sources.entry(source).or_insert(Allowance {
             strangers: Bucket::new(now),
+            questions: Bucket::new(now),
             calls: 0,
+            strange_calls: 0,
         });
-        let is_strange = errand.target.origin() == Origin::Request;
-        let refused = allowance.calls >= CALLS_MAX
-            || (is_strange && allowance.strangers.spend(STRANGERS, now).is_err());
-        if refused {
-            return Some(Next::Known(Err(Unfetched::TooMany)));
+        if allowance.admits(errand, now) {
+            None
+        } else {
+            Some(Next::Known(Err(Unfetched::TooMany)))
         }
-        allowance.calls += 1;
-        None
     }
 
     /// A call has ended. Gives what its callers are told.
-    pub(super) fn land(
-        &mut self,
-        errand: &Errand,
-        answer: Answer,
-        keeps: bool,
-        now: Instant,
-    ) -> Answer {
+    pub(super) fn land(&mut self, errand: &Errand, answer: Answer, now: Instant) -> Answer {
         if let Some(allowance) = self.sources.get_mut(&errand.source) {
-            allowance.calls = allowance.calls.saturating_sub(1);
+            allowance.land(errand);
         }
+        let keeps = match errand.action {
+            Action::Get => true,
+            Action::GetNow => false,
+            Action::Post { .. } => return answer,
+        };
         self.flying.remove(&(errand.target.clone(), keeps));
         if !keeps {
             // Whoever asks for what is kept should hear the news, too.
@@ -174,7 +184,8 @@ impl Table {
         Some(self.stale(target, now).ok_or(why))
     }
 
-    fn stale(&mut self, target: &Target, now: Instant) -> Option<Document> {
+    /// What came a while ago, for who cannot have anything newer.
+    pub(super) fn stale(&mut self, target: &Target, now: Instant) -> Option<Document> {
         let kept = self.kept.get_mut(target)?;
         kept.used = now;
         (now < kept.stale_until).then(|| kept.document.clone())
@@ -183,7 +194,11 @@ impl Table {
     fn keep(&mut self, target: &Target, document: Document, now: Instant) {
         self.failed.remove(target);
         if self.kept.len() >= DOCUMENTS_MAX && !self.kept.contains_key(target) {
-            let oldest = self.kept.iter().min_by_key(|(_, kept)| kept.used);
+            // What strangers have named goes first.
+            let oldest = self.kept.iter().min_by_key(|(target, kept)| {
+                let is_configured = target.origin() == Origin::Configuration;
+                (is_configured, kept.used)
+            });
             let oldest = oldest.map(|(target, _)| target.clone());
             oldest.and_then(|target| self.kept.remove(&target));
         }
@@ -213,5 +228,33 @@ impl Table {
     #[cfg(test)]
     pub(super) fn sizes(&self) -> (usize, usize, usize) {
         (self.kept.len(), self.failed.len(), self.flying.len())
+    }
+}
+
+impl Allowance {
+    /// Takes one of the calls, if there is one for who asks.
+    fn admits(&mut self, errand: &Errand, now: Instant) -> bool {
+        if self.calls >= CALLS_MAX {
+            return false;
+        }
+        if errand.asker == Asker::Stranger {
+            let (bucket, rate) = match errand.action {
+                Action::Get | Action::GetNow => (&mut self.strangers, STRANGERS),
+                Action::Post { .. } => (&mut self.questions, QUESTIONS),
+            };
+            if self.strange_calls >= STRANGERS_CALLS_MAX || bucket.spend(rate, now).is_err() {
+                return false;
+            }
+            self.strange_calls += 1;
+        }
+        self.calls += 1;
+        true
+    }
+
+    fn land(&mut self, errand: &Errand) {
+        self.calls = self.calls.saturating_sub(1);
+        if errand.asker == Asker::Stranger {
+            self.strange_calls = self.strange_calls.saturating_sub(1);
+        }
     }
 }

@@ -15,8 +15,10 @@ use tokio_rustls::TlsAcceptor;
 
 use super::*;
 use crate::authorities::Authorities;
-use crate::fetch::table::{CALLS_MAX, FAILURE_KEPT, STRANGERS};
-use crate::pipeline::evidence::{Hosts, Target};
+use crate::fetch::table::{
+    CALLS_MAX, DOCUMENTS_MAX, FAILURE_KEPT, QUESTIONS, STRANGERS, STRANGERS_CALLS_MAX,
+};
+use crate::pipeline::evidence::{Asker, Holds, Hosts, Target};
 
 /// A server that gives every request the same bytes, and the client that trusts it.
 struct Setting {
@@ -39,6 +41,8 @@ impl Drop for Setting {
 enum Says {
     Bytes(Vec<u8>),
     Nothing,
+    /// This to the first who asks, and then the other.
+    First(Vec<u8>, Box<Self>),
 }
 
 fn ok(body: &str) -> Says {
@@ -74,8 +78,13 @@ async fn setting(names: &[&str], says: Says) -> Setting {
     let server = tokio::spawn(async move {
         let mut open = JoinSet::new();
         while let Ok((stream, _)) = listener.accept().await {
-            count.fetch_add(1, Ordering::SeqCst);
-            let (acceptor, says) = (acceptor.clone(), says.clone());
+            let is_first = count.fetch_add(1, Ordering::SeqCst) == 0;
+            let says = match says.clone() {
+                Says::First(bytes, _) if is_first => Says::Bytes(bytes),
+                Says::First(_, then) => *then,
+                always => always,
+            };
+            let acceptor = acceptor.clone();
             open.spawn(async move {
                 let Ok(mut stream) = acceptor.accept(stream).await else {
                     return;
@@ -85,7 +94,7 @@ async fn setting(names: &[&str], says: Says) -> Setting {
                     return;
                 };
                 match says {
-                    Says::Nothing => std::future::pending().await,
+                    Says::Nothing | Says::First(..) => std::future::pending().await,
                     Says::Bytes(bytes) => {
                         drop(stream.write_all(&bytes).await);
                         drop(stream.shutdown().await);
@@ -210,7 +219,7 @@ async fn no_redirect_is_followed() {
         assert_eq!(why, Unfetched::Status(302));
         assert_eq!(setting.calls(), 1);
     }
-    let waited = tokio::time::timeout(Duration::from_millis(20), trap.accept());
+    let waited = timeout(Duration::from_millis(20), trap.accept());
     assert!(waited.await.is_err());
 }
 
@@ -266,7 +275,7 @@ async fn what_is_too_slow_is_nothing() {
 async fn a_call_goes_on_without_who_asked() {
     let setting = setting(&[NAME], ok("a key")).await;
     let fetcher = setting.fetcher();
-    let asked = tokio::time::timeout(Duration::ZERO, fetcher.fetch(named("/a")));
+    let asked = timeout(Duration::ZERO, fetcher.fetch(named("/a")));
     assert!(asked.await.is_err());
     assert_eq!(fetcher.fetch(named("/a")).await.unwrap().body, "a key");
     assert_eq!(setting.calls(), 1);
@@ -310,7 +319,7 @@ async fn only_listed_addresses_are_called() {
     let errand = configured("https://nobody.invalid/");
     let why = fetcher(&config).fetch(errand).await.unwrap_err();
     assert_eq!(why.label(), "unresolved", "{why}");
-    let waited = tokio::time::timeout(Duration::from_millis(20), trap.accept());
+    let waited = timeout(Duration::from_millis(20), trap.accept());
     assert!(waited.await.is_err());
 }
 
@@ -359,4 +368,151 @@ async fn one_source_makes_so_many_calls_at_once() {
     // And when they have ended, again.
     let errand = configured(&format!("https://{NAME}/again"));
     assert_eq!(fetcher.fetch(errand).await.unwrap_err(), Unfetched::TooSlow);
+}
+
+/// Lets so much time pass at once.
+async fn pass(length: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(length).await;
+    tokio::time::resume();
+}
+
+fn bytes(says: Says) -> Vec<u8> {
+    match says {
+        Says::Bytes(bytes) => bytes,
+        Says::Nothing | Says::First(..) => panic!("no bytes"),
+    }
+}
+
+#[tokio::test]
+async fn what_is_stale_is_given_before_a_silent_host_is_given_up() {
+    let says = Says::First(bytes(ok("a key")), Box::new(Says::Nothing));
+    let setting = setting(&[NAME], says).await;
+    let config = config::Fetch {
+        timeout: Duration::from_secs(60),
+        ..setting.config()
+    };
+    let fetcher = fetcher(&config);
+    fetcher.fetch(named("/a")).await.unwrap();
+    pass(Duration::from_hours(2)).await;
+    let asked = timeout(PATIENCE * 5, fetcher.fetch(named("/a"))).await;
+    assert_eq!(asked.unwrap().unwrap().body, "a key");
+    assert_eq!(setting.calls(), 2);
+}
+
+#[tokio::test]
+async fn what_is_of_no_use_replaces_nothing() {
+    let key = r#"{"key":"k"}"#;
+    let says = Says::First(bytes(ok(key)), Box::new(ok("<html>")));
+    let setting = setting(&[NAME], says).await;
+    let fetcher = setting.fetcher();
+    let ask = |path| fetcher.fetch(named(path).holding(Holds::Json("/key".to_owned())));
+    assert_eq!(ask("/a").await.unwrap().body, key);
+    pass(Duration::from_hours(2)).await;
+    assert_eq!(ask("/a").await.unwrap().body, key);
+    assert_eq!(setting.calls(), 2);
+    let why = ask("/b").await.unwrap_err();
+    assert_eq!(why, Unfetched::Broken("there is no key at /key".to_owned()));
+}
+
+fn question(asker: Asker) -> Errand {
+    let post = Action::Post {
+        form: Bytes::from_static(b"token=a"),
+        authorization: None,
+    };
+    configured(&format!("https://{NAME}/a"))
+        .by(post)
+        .asked_by(asker)
+}
+
+/// A call for it has ended well.
+fn land(table: &mut Table, errand: &Errand, body: &'static str, now: Instant) {
+    let document = Document {
+        body: Bytes::from_static(body.as_bytes()),
+        max_age: None,
+    };
+    table.land(errand, Ok(document), now).unwrap();
+}
+
+fn is_admitted(table: &mut Table, errand: &Errand, now: Instant) -> bool {
+    match table.admit(errand, now) {
+        None => true,
+        Some(Next::Known(Err(Unfetched::TooMany))) => false,
+        Some(other) => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn strangers_questions_are_limited_and_those_of_known_senders_are_not() {
+    let (mut table, now) = (Table::default(), Instant::now());
+    let (strange, known) = (question(Asker::Stranger), question(Asker::Known));
+    for _ in 0..QUESTIONS.burst.get() {
+        assert!(is_admitted(&mut table, &strange, now));
+        land(&mut table, &strange, "no", now);
+    }
+    assert!(!is_admitted(&mut table, &strange, now));
+    assert!(is_admitted(&mut table, &known, now));
+    let later = now + QUESTIONS.period;
+    assert!(is_admitted(&mut table, &strange, later));
+}
+
+#[test]
+fn strangers_do_not_take_all_of_a_sources_calls() {
+    let (mut table, now) = (Table::default(), Instant::now());
+    let mut taken = |asker, calls| {
+        let errand = question(asker);
+        for _ in 0..calls {
+            assert!(is_admitted(&mut table, &errand, now), "{asker:?}");
+        }
+        assert!(!is_admitted(&mut table, &errand, now), "{asker:?}");
+    };
+    taken(Asker::Stranger, STRANGERS_CALLS_MAX);
+    taken(Asker::Known, CALLS_MAX - STRANGERS_CALLS_MAX);
+}
+
+#[test]
+fn who_has_proved_something_does_not_pay_with_strangers() {
+    let (mut table, now) = (Table::default(), Instant::now());
+    let confirmation = named("/confirm").by(Action::GetNow);
+    while is_admitted(&mut table, &named("/x"), now) {
+        land(&mut table, &named("/x"), "x", now);
+    }
+    assert!(!is_admitted(&mut table, &confirmation, now));
+    let proved = confirmation.asked_by(Asker::Known);
+    assert!(is_admitted(&mut table, &proved, now));
+}
+
+#[test]
+fn what_strangers_name_pushes_nothing_out_that_is_configured() {
+    let (mut table, now) = (Table::default(), Instant::now());
+    let own = configured(&format!("https://{NAME}/keys"));
+    land(&mut table, &own, "keys", now);
+    for n in 0..DOCUMENTS_MAX * 2 {
+        let theirs = named(&format!("/{n}"));
+        let moment = now + Duration::from_millis(1);
+        land(&mut table, &theirs, "x", moment);
+    }
+    assert_eq!(table.sizes().0, DOCUMENTS_MAX);
+    assert!(table.stale(&own.target, now).is_some());
+}
+
+#[test]
+fn an_answer_to_a_question_is_no_document() {
+    let (mut table, now) = (Table::default(), Instant::now());
+    let (_tell, wait) = watch::channel(None);
+    let keys = configured(&format!("https://{NAME}/a"));
+    land(&mut table, &keys, "keys", now);
+    let forced = keys.clone().by(Action::GetNow);
+    assert!(table.ask(&forced, &wait, now).is_none());
+    let post = question(Asker::Known);
+    assert!(is_admitted(&mut table, &post, now));
+    land(&mut table, &post, "{}", now);
+    assert_eq!(table.sizes().2, 1, "the other call is still on its way");
+    assert_eq!(table.stale(&keys.target, now).unwrap().body, "keys");
+}
+
+#[tokio::test]
+async fn a_defect_ends_one_call_and_nothing_else() {
+    let why = landed(async { panic!("a defect") }).await.unwrap_err();
+    assert_eq!(why.label(), "broken");
 }

@@ -41,7 +41,7 @@ pub(super) fn sources() -> &'static [Arc<Source>] {
         );
         for provider in crate::providers::names() {
             let (secret, mut config) = own(&provider).expect("vectors of each provider");
-            for name in ["service_id", "topics", "verify_token"] {
+            for name in ["key_url", "service_id", "topics", "verify_token"] {
                 config.insert(name.to_owned(), "t1".to_owned());
             }
             let value = toml::Value::String(secret);

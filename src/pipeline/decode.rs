@@ -145,9 +145,22 @@ pub fn decode_anyway(
         Ok(()) => Ok(document),
         Err(reject) if reject.status().is_server_error() => Err(reject),
         Err(reject) => Ok(Document {
+            event: reading.event_of(&document.verified.inbound.head.headers),
             flaw: Some(reject),
             ..Document::unread(document.verified)
         }),
+    }
+}
+
+impl Reading {
+    /// What a binary CloudEvent says of itself, whatever its data is.
+    fn event_of(&self, headers: &HeaderMap) -> Option<CloudEvent> {
+        let essence = essence(headers).unwrap_or_default();
+        let mode = Mode::of(&essence, headers).filter(|_| self.format == Format::CloudEvents)?;
+        match mode {
+            Mode::Binary => CloudEvent::of_headers(headers).ok(),
+            Mode::Structured | Mode::Batched => None,
+        }
     }
 }
 
@@ -193,6 +206,14 @@ impl Document {
             self.json = None;
         }
         Ok(())
+    }
+
+    /// How many bytes `text` takes beside the body, if it is a copy: one out of a form's field.
+    pub(crate) fn copied_bytes(&self) -> usize {
+        match (&self.form, &self.text) {
+            (Form::Around(_), Some(text)) => text.len(),
+            _ => 0,
+        }
     }
 
     /// What `form:NAME` looks into.

@@ -40,7 +40,8 @@ pub fn issuer_of(source: &Arc<str>, coverage: Coverage, origin: Option<&Origin>)
     let issuer = issuer(source, coverage);
     match origin {
         None => issuer,
-        Some(origin) => Arc::from(format!("{issuer} {}", origin.source)),
+        // An issuer has no control character in it, whatever the CloudEvent says.
+        Some(origin) => Arc::from(format!("{issuer}\0{}", origin.source)),
     }
 }
 
@@ -188,10 +189,11 @@ impl Dedupe {
 
 impl Key {
     fn new(issuer: &str, event_id: &str) -> Self {
-        // No source has a control character in its name.
+        // Its length, so that no end of an issuer passes for the beginning of an id.
+        let length = u64::try_from(issuer.len()).unwrap_or(u64::MAX);
         let names = Sha256::new()
+            .chain_update(length.to_le_bytes())
             .chain_update(issuer)
-            .chain_update([0])
             .chain_update(event_id);
         let mut half = [0; 16];
         half.iter_mut()

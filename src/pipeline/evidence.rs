@@ -6,6 +6,7 @@
 //! can be fetched, and only a list of hosts, or the configuration itself, makes one: a URL in a
 //! request leads nowhere else.
 
+mod holds;
 mod hosts;
 mod target;
 
@@ -20,6 +21,8 @@ use http::HeaderValue;
 use crate::pipeline::verify::{IssuerKeys, Refusal, TokenWord};
 use crate::reject::Reject;
 
+pub use holds::Holds;
+pub(crate) use holds::{certificates, text_at};
 pub use hosts::{Hosts, NotAllowed};
 pub use target::{NoTarget, Origin, Target};
 
@@ -46,8 +49,21 @@ pub struct Errand {
     pub target: Target,
     /// How.
     pub action: Action,
+    /// Whose doing it is.
+    pub asker: Asker,
+    /// What has to be in it. An answer without that is none, and replaces none that has it.
+    pub holds: Option<Holds>,
     /// Longest answer, in bytes.
     pub bytes_max: usize,
+}
+
+/// Who makes it necessary that something is fetched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asker {
+    /// The configuration, or a sender who has proved something.
+    Known,
+    /// Whoever sends a request: what strangers can make the gateway call is limited.
+    Stranger,
 }
 
 /// How something is fetched. Only status 200 is an answer; nothing is ever redirected.
@@ -71,10 +87,16 @@ pub enum Action {
 impl Errand {
     /// A GET of at most [`DOCUMENT_BYTES_MAX`], kept.
     pub fn get(source: &Arc<str>, target: Target) -> Self {
+        let asker = match target.origin() {
+            Origin::Configuration => Asker::Known,
+            Origin::Request => Asker::Stranger,
+        };
         Self {
             source: Arc::clone(source),
             target,
             action: Action::Get,
+            asker,
+            holds: None,
             bytes_max: DOCUMENT_BYTES_MAX,
         }
     }
@@ -83,6 +105,21 @@ impl Errand {
     #[must_use]
     pub fn by(self, action: Action) -> Self {
         Self { action, ..self }
+    }
+
+    /// The same for somebody else.
+    #[must_use]
+    pub fn asked_by(self, asker: Asker) -> Self {
+        Self { asker, ..self }
+    }
+
+    /// The same, if this is in it.
+    #[must_use]
+    pub fn holding(self, holds: Holds) -> Self {
+        Self {
+            holds: Some(holds),
+            ..self
+        }
     }
 }
 
@@ -239,7 +276,7 @@ impl From<Refusal> for Hindrance {
 impl From<Hindrance> for Reject {
     fn from(hindrance: Hindrance) -> Self {
         match hindrance {
-            Hindrance::Refused(refusal) => Self::Unverified(refusal),
+            Hindrance::Refused(refusal) => Self::from(refusal),
             Hindrance::Unfetched { url, why } => Self::EvidenceUnavailable(format!("{url}: {why}")),
             Hindrance::TooSlow => Self::TooSlow,
         }

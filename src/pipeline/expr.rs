@@ -2,6 +2,7 @@
 //! several of them in a template, `{json:/resource}.{json:/action}`.
 //!
 //! In a batch, `json:` is a place in one element, and `batch:/pointer` one in the whole body.
+//! `digest` is no place: it stands for the bytes of the body, all of them.
 
 pub(crate) mod facts;
 
@@ -10,8 +11,12 @@ use std::fmt;
 
 use http::{HeaderMap, HeaderName};
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 
 use crate::pipeline::arrival::Head;
+
+/// What is kept of a digest: enough that no two bodies have the same.
+const DIGEST_BYTES: usize = 16;
 
 /// A compiled expression: its parts, one after the other.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,15 +28,33 @@ enum Part {
     Value(Place),
     /// A place in the whole body of a batch (RFC 6901).
     Batch(String),
+    /// The body's digest. Always alone, so that it is made once for a batch, however long.
+    Digest,
+}
+
+/// What a request says, but for a single event of a batch.
+#[derive(Clone, Copy, Debug)]
+pub struct Said<'a> {
+    /// The request's head.
+    pub head: &'a Head,
+    /// The fields of its body, where that is a form.
+    pub form: Option<&'a Value>,
+    /// The document; of a batch, without its events.
+    pub json: Option<&'a Value>,
+    /// The body as it came, if there is one yet.
+    pub body: Option<&'a [u8]>,
 }
 
 impl Expr {
-    /// Compiles an expression: a place, or a template, which begins with `{`.
+    /// Compiles an expression: a place, a template, which begins with `{`, or `digest`.
     ///
     /// # Errors
     ///
     /// What is wrong with it, in words.
     pub fn parse(text: &str) -> Result<Self, String> {
+        if text == "digest" {
+            return Ok(Self(vec![Part::Digest]));
+        }
         if !text.starts_with('{') {
             return Part::parse(text).map(|part| Self(vec![part]));
         }
@@ -57,8 +80,13 @@ impl Expr {
     pub(crate) fn places(&self) -> impl Iterator<Item = &Place> {
         self.0.iter().filter_map(|part| match part {
             Part::Value(place) => Some(place),
-            Part::Literal(_) | Part::Batch(_) => None,
+            Part::Literal(_) | Part::Batch(_) | Part::Digest => None,
         })
+    }
+
+    /// Whether it is the body's digest.
+    pub fn is_digest(&self) -> bool {
+        self.0 == [Part::Digest]
     }
 
     /// Whether reading it needs the decoded body.
@@ -87,22 +115,22 @@ impl Expr {
     /// `json` is the document, `form` an object of the body's fields where it is a form. Of a
     /// template every part must be there.
     pub fn read(&self, head: &Head, form: Option<&Value>, json: Option<&Value>) -> Option<String> {
-        self.read_in(head, form, json, json)
+        let said = Said {
+            head,
+            form,
+            json,
+            body: None,
+        };
+        self.read_in(said, json)
     }
 
-    /// The same for one event of a batch: `whole` is the document without its events, `event` the
-    /// element.
-    pub fn read_in(
-        &self,
-        head: &Head,
-        form: Option<&Value>,
-        whole: Option<&Value>,
-        event: Option<&Value>,
-    ) -> Option<String> {
+    /// The same for one event; of a batch, that is an element.
+    pub fn read_in(&self, said: Said<'_>, event: Option<&Value>) -> Option<String> {
         let mut parts = self.0.iter().map(|part| match part {
             Part::Literal(text) => Some(text.clone()),
-            Part::Value(place) => place.read(head, form, event),
-            Part::Batch(pointer) => at(whole, pointer),
+            Part::Value(place) => place.read(said.head, said.form, event),
+            Part::Batch(pointer) => at(said.json, pointer),
+            Part::Digest => said.body.map(digest),
         });
         match self.0.len() {
             1 => parts.next().flatten(),
@@ -123,6 +151,17 @@ impl Part {
             _ => Place::parse(text).map(Self::Value),
         }
     }
+}
+
+/// The beginning of the SHA-256 of a body, in hexadecimal.
+fn digest(body: &[u8]) -> String {
+    let digest = Sha256::digest(body);
+    hex::encode(digest.get(..DIGEST_BYTES).unwrap_or(&digest))
+}
+
+/// A part of a JSON Pointer, as it is meant (RFC 6901, section 4).
+pub(crate) fn unescaped(segment: &str) -> String {
+    segment.replace("~1", "/").replace("~0", "~")
 }
 
 /// What has text at a pointer.

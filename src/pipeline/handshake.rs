@@ -23,10 +23,11 @@ use crate::pipeline::expr::facts::Facts;
 use crate::pipeline::expr::{Found, Place};
 use crate::pipeline::handshake::confirm::Confirm;
 use crate::pipeline::handshake::reply::ReplyTemplate;
+use crate::pipeline::verify::words::config_value;
 use crate::pipeline::verify::{Context, Verified, Verifier};
 use crate::reject::Reject;
 
-pub use confirm::{Unconfirmed, unconfirmed};
+pub use confirm::Unconfirmed;
 
 /// Longest value of a request that is echoed, in bytes. A request with a longer one is no
 /// handshake.
@@ -277,9 +278,10 @@ fn pairs(
 ) -> Vec<(Place, String)> {
     let mut pairs = Vec::new();
     for (place, value) in raw {
-        match Place::parse(place).and_then(|place| Ok((place, constant(value, config)?))) {
+        let parsed = Place::parse(place).map_err(Problem::from);
+        match parsed.and_then(|place| Ok((place, constant(value, config)?))) {
             Ok(pair) => pairs.push(pair),
-            Err(what) => problems.push(Problem::error(&[key, place], what)),
+            Err(problem) => problems.push(problem.under(&[key, place])),
         }
     }
     pairs
@@ -432,25 +434,26 @@ pub fn answer_anybody(
     }
 }
 
-/// The first answer of the rules that need proof. A request that was let through without one
+/// The first answer of the rules that need proof, and the rule. A request that was let through without one
 /// (`enforce = false`) is never answered with a signature: the sender could choose a text that is
 /// an event, and present it later.
 ///
 /// # Errors
 ///
 /// A handshake without what is required.
-pub fn answer_verified(
-    rules: &[Handshake],
-    verified: &Verified,
-) -> Result<Option<HandshakeReply>, Reject> {
+pub fn answer_verified<'a>(
+    rules: &'a [Handshake],
+    verified: &'a Verified,
+) -> Result<Option<(&'a Handshake, HandshakeReply)>, Reject> {
     let is_proved = verified.proof.coverage != Coverage::None;
     let inbound = &verified.inbound;
     let proved = || {
         at(rules, &inbound.head.path)
             .filter(|rule| rule.needs_proof && (is_proved || !rule.reply.signs()))
     };
-    if let Some(reply) = proved().find_map(|rule| rule.answer(inbound)) {
-        return Ok(Some(reply));
+    let answer = |rule: &'a Handshake| Some((rule, rule.answer(inbound)?));
+    if let Some(answered) = proved().find_map(answer) {
+        return Ok(Some(answered));
     }
     proved()
         .find_map(|rule| rule.refusal(inbound))
@@ -464,16 +467,13 @@ fn is_plain(value: &str) -> bool {
 }
 
 /// A value as written, or `{config:NAME}`.
-fn constant(value: &str, config: &BTreeMap<String, String>) -> Result<String, String> {
+fn constant(value: &str, config: &BTreeMap<String, String>) -> Result<String, Problem> {
     match value
         .strip_prefix("{config:")
         .and_then(|rest| rest.strip_suffix('}'))
     {
         None => Ok(value.to_owned()),
-        Some(name) => config
-            .get(name)
-            .cloned()
-            .ok_or_else(|| format!("`{value}` asks for `{name}`, which `config` does not have")),
+        Some(name) => config_value(config, name).map(str::to_owned),
     }
 }
 

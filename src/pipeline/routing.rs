@@ -91,7 +91,8 @@ fn push_literal(parts: &mut Vec<Part>, literal: &str) -> Result<(), String> {
 /// A sender's value as words of a routing key. Also the name of an event type's schema file.
 pub fn words(value: &str) -> String {
     let mut out = String::with_capacity(value.len());
-    for c in value.chars() {
+    // A command like `/weather` has no empty word before it.
+    for c in value.strip_prefix('/').unwrap_or(value).chars() {
         match c {
             '/' => out.push('.'),
             c if is_plain(c) => out.push(c),
@@ -120,6 +121,7 @@ mod tests {
     #[test]
     fn values_are_confined() {
         check("shop.{type}", Some("orders/create"), "shop.orders.create");
+        check("shop.{type}", Some("/weather"), "shop.weather");
         check("{source}.{type}", Some("a b#*\u{e9}"), "shop.a_b___");
         check("shop.{type}", None, "shop.event");
         check("fixed", Some("x"), "fixed");

@@ -12,12 +12,11 @@ use bytes::Bytes;
 use serde::de::{Deserializer as _, Error as _, SeqAccess, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
-use sha2::{Digest as _, Sha256};
 
 use crate::pipeline::arrival::Head;
 use crate::pipeline::decode::cloudevent::{self, CloudEvent};
 use crate::pipeline::decode::{self, Document, DuplicateKeys, Parts};
-use crate::pipeline::expr::Expr;
+use crate::pipeline::expr::{Expr, Said, unescaped};
 use crate::pipeline::schema::Violation;
 use crate::reject::Reject;
 
@@ -29,11 +28,15 @@ pub const ELEMENTS_MAX_DEFAULT: usize = 5_000;
 /// the journal's writer at once.
 pub const ELEMENTS_MAX: usize = 10_000;
 
-/// What an event of a batch takes in memory besides its body and the headers that are copied.
+/// What an event of a batch takes in memory besides its body and what is copied for it: headers,
+/// its id and type, the reason why it goes to the quarantine.
 const EVENT_BYTES: usize = 1024;
 
-/// Bytes of a digest that name a batch without a name.
-const NAME_DIGEST_BYTES: usize = 16;
+/// How many elements have room besides a body, where all that is in flight may take so much: in
+/// half of that.
+pub fn elements_that_fit(bytes_in_flight_max: usize) -> usize {
+    bytes_in_flight_max / 2 / EVENT_BYTES
+}
 
 /// Where the array stands; the first place that has one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,6 +87,27 @@ pub struct Event {
 pub struct Batch {
     /// The array's place, for people and for pointers to what is wrong.
     pointer: String,
+    /// Length of the text that the elements are slices of, if it is not the body.
+    copied_bytes: usize,
+}
+
+/// What a batch is called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Name {
+    /// By its sender; or by a digest, because the source holds equal bytes to be the same batch.
+    Said(Arc<str>),
+    /// After the request, because nothing tells whether an equal batch is another one.
+    Request(Arc<str>),
+}
+
+/// What is found at a place.
+struct Found {
+    /// The elements as they are written.
+    bodies: Vec<Bytes>,
+    /// The tree that holds them, if it is not the document's.
+    tree: Option<Value>,
+    /// See [`Batch`].
+    copied_bytes: usize,
 }
 
 impl Split {
@@ -120,8 +144,8 @@ impl Split {
     }
 
     fn opened(&self, document: Document, found: Option<(&Place, Found)>) -> Events {
-        if let Some((place, (bodies, trees))) = found {
-            return batch(document, place, bodies, trees);
+        if let Some((place, found)) = found {
+            return batch(document, place, found);
         }
         let places: Vec<String> = self.places.iter().map(Place::to_string).collect();
         let violation = Violation {
@@ -132,6 +156,17 @@ impl Split {
             flaw: Some(Reject::SchemaViolated(vec![violation])),
             ..Events::one(document)
         }
+    }
+
+    /// Whether it looks into more of a document than its text.
+    pub fn needs_tree(&self) -> bool {
+        let is_field = |place: &Place| matches!(place, Place::Form(_));
+        self.places.iter().any(is_field)
+    }
+
+    /// Whether an example is to be sent as JSON lines.
+    pub fn is_lines(&self) -> bool {
+        self.places.first() == Some(&Place::Lines)
     }
 
     /// The first place that has an array, and what is in that.
@@ -212,7 +247,11 @@ impl Split {
         let bodies = elements
             .iter()
             .map(|raw| body.slice_ref(raw.get().as_bytes()));
-        Ok(Some((bodies.collect(), None)))
+        Ok(Some(Found {
+            bodies: bodies.collect(),
+            tree: None,
+            copied_bytes: document.copied_bytes(),
+        }))
     }
 
     fn in_lines(&self, document: &Document) -> Result<Option<Found>, Reject> {
@@ -225,7 +264,11 @@ impl Split {
         // Their places were found in this very text.
         let bodies = lines.iter().filter(|line| line.end <= text.len());
         let bodies = bodies.map(|line| text.slice(line.clone()));
-        Ok(Some((bodies.collect(), None)))
+        Ok(Some(Found {
+            bodies: bodies.collect(),
+            tree: None,
+            copied_bytes: 0,
+        }))
     }
 
     fn in_form(
@@ -234,13 +277,13 @@ impl Split {
         name: &str,
         duplicates: DuplicateKeys,
     ) -> Result<Option<Found>, Reject> {
-        let mut fields =
-            form_urlencoded::parse(&document.verified.inbound.body).filter(|(key, _)| key == name);
-        let (Some((_, text)), None) = (fields.next(), fields.next()) else {
+        let field = document.fields().and_then(|form| form.get(name));
+        // What is there twice is a list, and a file is an object.
+        let Some(text) = field.and_then(Value::as_str) else {
             return Ok(None);
         };
-        let tree = decode::json_in_field(name, &text, duplicates)?;
-        let text = Bytes::from(text.into_owned());
+        let tree = decode::json_in_field(name, text, duplicates)?;
+        let text = Bytes::from(text.to_owned());
         let Some(elements) = self.elements(std::str::from_utf8(&text).unwrap_or_default(), "")?
         else {
             return Ok(None);
@@ -248,7 +291,11 @@ impl Split {
         let bodies = elements
             .iter()
             .map(|raw| text.slice_ref(raw.get().as_bytes()));
-        Ok(Some((bodies.collect(), Some(tree))))
+        Ok(Some(Found {
+            bodies: bodies.collect(),
+            tree: Some(tree),
+            copied_bytes: text.len(),
+        }))
     }
 
     /// The elements of the array at `pointer`, if there is one. `text` is known to be JSON.
@@ -268,10 +315,12 @@ impl Split {
     }
 }
 
-/// The bodies of a batch's elements, and the tree that holds them if it is not the document's.
-type Found = (Vec<Bytes>, Option<Value>);
-
-fn batch(mut document: Document, place: &Place, bodies: Vec<Bytes>, tree: Option<Value>) -> Events {
+fn batch(mut document: Document, place: &Place, found: Found) -> Events {
+    let Found {
+        bodies,
+        tree,
+        copied_bytes,
+    } = found;
     let json = document.json.as_mut();
     let trees = match (tree, place) {
         (Some(tree), _) => Some(tree),
@@ -305,6 +354,7 @@ fn batch(mut document: Document, place: &Place, bodies: Vec<Bytes>, tree: Option
         document,
         batch: Some(Batch {
             pointer: place.pointer(),
+            copied_bytes,
         }),
         flaw: None,
     }
@@ -325,11 +375,6 @@ fn find<'t>(text: &'t str, pointer: &str) -> Option<&'t RawValue> {
         };
     }
     Some(here)
-}
-
-/// A part of a JSON Pointer (RFC 6901, section 4).
-fn unescaped(token: &str) -> String {
-    token.replace("~1", "/").replace("~0", "~")
 }
 
 /// The elements of an array, of which there are at most so many.
@@ -428,9 +473,13 @@ impl Events {
         }
     }
 
-    /// What an event says of itself, where it is a CloudEvent.
+    /// What an event says of itself, where it is a CloudEvent. What a head says is said of the
+    /// batch.
     pub(crate) fn cloud_event<'a>(&'a self, event: &'a Event) -> Option<&'a CloudEvent> {
-        event.cloud.as_ref().or(self.document.event.as_ref())
+        match &self.batch {
+            Some(_) => event.cloud.as_ref(),
+            None => self.document.event.as_ref(),
+        }
     }
 
     /// What an event is made of.
@@ -441,35 +490,48 @@ impl Events {
         }
     }
 
-    /// The first value of an event at `places`, and whether it is the event's own: what stands in
-    /// a header, or outside of the batch's array, is said of all of them.
-    pub(crate) fn read(&self, event: &Event, places: &[Expr]) -> Option<(String, Whose)> {
-        let (head, form) = (self.head(), self.document.fields());
-        let (whole, own) = (self.document.json.as_ref(), self.json(event));
-        places.iter().find_map(|place| {
-            let value = place.read_in(head, form, whole, own)?;
-            let whose = match &self.batch {
-                Some(_) if !place.is_of_event() => Whose::Batch,
-                Some(_) | None => Whose::Event,
-            };
-            Some((value, whose))
+    /// The first value of an event at `places`. What stands in a header, or outside of the
+    /// batch's array, is said of every event.
+    pub(crate) fn read<'e>(
+        &self,
+        event: &Event,
+        places: impl IntoIterator<Item = &'e Expr>,
+    ) -> Option<String> {
+        let (said, own) = (self.said(), self.json(event));
+        places
+            .into_iter()
+            .find_map(|place| place.read_in(said, own))
+    }
+
+    /// The id that an event has for itself: one of a batch, none that is said of all of them.
+    pub(crate) fn own_id(&self, event: &Event, event_id: &[Expr]) -> Option<String> {
+        let is_own = |place: &&Expr| self.batch.is_none() || place.is_of_event();
+        self.read(event, event_id.iter().filter(is_own))
+    }
+
+    /// What the batch is called, if it is one.
+    pub(crate) fn name(&self, event_id: &[Expr]) -> Option<Name> {
+        self.batch.as_ref()?;
+        let of_head = self.document.event.as_ref().map(|event| event.id.clone());
+        let of_batch = event_id.iter().filter(|place| !place.is_of_event());
+        let said = of_head.or_else(|| {
+            of_batch
+                .filter_map(|place| place.read_in(self.said(), None))
+                .find(|name| name.len() <= super::NAME_BYTES_MAX)
+        });
+        Some(match said {
+            Some(said) => Name::Said(Arc::from(said)),
+            None => Name::Request(Arc::clone(&self.head().request_id)),
         })
     }
 
-    /// What the batch is called: the sender's id for it, or a digest of its bytes, so that the
-    /// same batch that is sent again has the same name.
-    pub(crate) fn name(&self, event_id: &[Expr]) -> Option<Arc<str>> {
-        self.batch.as_ref()?;
-        let of_batch = event_id.iter().filter(|place| !place.is_of_event());
-        let (head, form) = (self.head(), self.document.fields());
-        let whole = self.document.json.as_ref();
-        let said = of_batch
-            .filter_map(|place| place.read_in(head, form, whole, None))
-            .find(|name| name.len() <= super::NAME_BYTES_MAX);
-        Some(Arc::from(said.unwrap_or_else(|| {
-            let digest = Sha256::digest(&self.document.verified.inbound.body);
-            hex::encode(digest.get(..NAME_DIGEST_BYTES).unwrap_or(&digest))
-        })))
+    fn said(&self) -> Said<'_> {
+        Said {
+            head: self.head(),
+            form: self.document.fields(),
+            json: self.document.json.as_ref(),
+            body: Some(&self.document.verified.inbound.body),
+        }
     }
 
     /// Where in the body what is wrong in an element is.
@@ -484,11 +546,15 @@ impl Events {
         }
     }
 
-    /// What the events take in memory besides their bodies, which are the request's. `copied`:
-    /// bytes of headers that each of them gets.
+    /// What the events of a batch take in memory besides the request's body. `copied`: bytes of
+    /// headers that each of them gets.
     pub(crate) fn extra_bytes(&self, copied: usize) -> usize {
+        let Some(batch) = &self.batch else {
+            return 0;
+        };
         let each = EVENT_BYTES.saturating_add(copied);
-        self.list.len().saturating_mul(each)
+        let all = self.list.len().saturating_mul(each);
+        all.saturating_add(batch.copied_bytes)
     }
 
     /// The request's head.
@@ -497,13 +563,23 @@ impl Events {
     }
 }
 
-/// Whose a value is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Whose {
-    /// The event's own.
-    Event,
-    /// It is the same for every event of the batch.
-    Batch,
+// === impl Name ===
+
+impl Name {
+    pub(crate) fn text(&self) -> &Arc<str> {
+        match self {
+            Self::Said(name) | Self::Request(name) => name,
+        }
+    }
+
+    /// The id of an element that has none of its own; where the batch has one, so that its copy is
+    /// recognised when the batch comes again.
+    pub(crate) fn of_element(&self, index: usize) -> Option<String> {
+        match self {
+            Self::Said(name) => Some(format!("{name}/{index}")),
+            Self::Request(_) => None,
+        }
+    }
 }
 
 #[cfg(test)]

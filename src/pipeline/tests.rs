@@ -248,3 +248,71 @@ async fn what_cannot_be_fetched_is_our_trouble_and_what_must_not_be_is_the_sende
         assert!(matches!(outcome, Outcome::Accepted(..)), "{outcome:?}");
     }
 }
+
+/// Has the same for everybody.
+#[derive(Debug)]
+struct Has(&'static [u8]);
+
+impl Fetching for Has {
+    fn fetch(
+        &self,
+        _errand: Errand,
+    ) -> futures_util::future::BoxFuture<'static, Result<evidence::Document, evidence::Unfetched>>
+    {
+        let body = Bytes::from_static(self.0);
+        let document = evidence::Document {
+            body,
+            max_age: None,
+        };
+        Box::pin(std::future::ready(Ok(document)))
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_is_none_is_not_the_senders_fault() {
+    let verify = "[sources.shop.verify]\nalgorithm = \"rsa-pkcs1-sha256\"\n\
+                  signature = \"header:X-Signature\"\nencoding = \"base64\"\n\
+                  fetch = { url = \"header:X-Url\", hosts = [\"certs.example.com\"] }";
+    let mut setup = setup("", verify);
+    setup.pipeline.fetching = Arc::new(Has(b"<html>"));
+    let mut headers = HeaderMap::new();
+    headers.insert("x-signature", "QUJD".parse().unwrap());
+    headers.insert("x-url", "https://certs.example.com/a".parse().unwrap());
+    headers.insert("content-type", "application/json".parse().unwrap());
+    let request = head(Method::POST, None, headers);
+    let reject = setup.receive(request, Full::new(Bytes::from_static(b"{}")));
+    let reject = reject.await.unwrap_err();
+    assert!(
+        matches!(reject, Reject::EvidenceUnavailable(_)),
+        "{reject:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_subscription_that_nothing_proves_is_told_to_a_person() {
+    let shop = "provider = \"sns\"\nenforce = false\nconfirm = true\n\
+                config = { topics = [\"arn\"] }";
+    let setup = setup("", shop);
+    let url = "https://sns.eu-central-1.amazonaws.com/?Action=ConfirmSubscription";
+    let body = format!(r#"{{"Type":"SubscriptionConfirmation","SubscribeURL":"{url}"}}"#);
+    let mut headers = HeaderMap::new();
+    headers.insert("content-type", "text/plain".parse().unwrap());
+    let arrival = Arrival {
+        head: head(Method::POST, None, headers),
+        body: Full::new(Bytes::from(body)),
+    };
+    let mut account = Account::default();
+    let decision = setup
+        .pipeline
+        .receive(arrival, Now::read(), &mut account)
+        .await;
+    assert!(
+        matches!(decision, Ok(Outcome::Handshake(_))),
+        "{decision:?}"
+    );
+    let told = account.unconfirmed.unwrap();
+    assert!(
+        told.contains(url) && told.contains("nothing proves it"),
+        "{told}"
+    );
+}

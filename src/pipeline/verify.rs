@@ -1,9 +1,10 @@
 //! Who sent it: `Inbound` -> [`Verified`]. The only constructor of [`Verified`].
 //!
-//! Every scheme has the same three parts in the same order: parse what was sent
-//! (`signature.rs`), compute what a genuine sender would have sent (`template.rs`, `mac.rs`),
-//! compare in constant time (`scheme.rs`). Only then is the timestamp looked at, and only one that
-//! is part of what is signed. The signature is checked over the raw body.
+//! A scheme parses what was sent (`signature.rs`), computes what a genuine sender would have sent
+//! (`template.rs`, `mac.rs`) and compares in constant time (`scheme.rs`), or asks the sender's
+//! public key (`public.rs`). Then what else must hold is looked at, and the timestamp, if it is part
+//! of what is signed; before a key is fetched, too, so that nobody fetches one for a request that
+//! would be refused. The signature is checked over the raw body.
 
 mod assertion;
 mod basic;
@@ -15,6 +16,7 @@ mod fetched;
 mod jwt;
 mod key;
 mod mac;
+mod private;
 mod public;
 mod refusal;
 mod remarks;
@@ -325,8 +327,12 @@ impl Verified {
 }
 
 impl From<Refusal> for Reject {
+    /// What is fetched is somebody else's: that it is of no use is not the sender's fault.
     fn from(refusal: Refusal) -> Self {
-        Self::Unverified(refusal)
+        match refusal {
+            Refusal::Evidence(_) => Self::EvidenceUnavailable(refusal.to_string()),
+            other => Self::Unverified(other),
+        }
     }
 }
 

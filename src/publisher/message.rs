@@ -9,13 +9,11 @@ use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, LongString, ShortString};
 
 use crate::config::Broker;
-use crate::delivery::{BatchPlace, Delivery, Lane};
+use crate::delivery::{BatchPlace, Delivery, Lane, REASON_BYTES_MAX, cut};
 
 /// Most bytes of encoded headers. RabbitMQ closes the whole connection over a header frame of
 /// more than `frame_max`, 128 KiB as it ships.
 const HEADERS_BYTES_MAX: usize = 64 * 1024;
-/// Longest reason of a quarantine in a header.
-const REASON_BYTES_MAX: usize = 2048;
 /// What every forwarded request header is called.
 const FORWARDED_PREFIX: &str = "http_";
 /// The attempt that most messages need.
@@ -225,15 +223,6 @@ pub(super) fn name(what: &str, value: String) -> Result<ShortString, String> {
     let length = value.len();
     ShortString::try_new(value)
         .map_err(|_too_long| format!("{what} is {length} bytes long, AMQP carries at most 255"))
-}
-
-/// At most so many bytes of a text, cut between characters.
-pub(super) fn cut(text: &str, bytes_max: usize) -> &str {
-    let mut end = bytes_max;
-    while !text.is_char_boundary(end) && end < text.len() {
-        end -= 1;
-    }
-    text.get(..end).unwrap_or(text)
 }
 
 /// A header table that knows how long it is on the wire.

@@ -57,7 +57,7 @@ pub fn folder(journal: &Path) -> PathBuf {
 impl SetAside {
     /// Bytes for the set-aside journal.
     pub fn encode(&self) -> Bytes {
-        let reason = super::message::cut(&self.reason, REASON_BYTES_MAX);
+        let reason = crate::delivery::cut(&self.reason, REASON_BYTES_MAX);
         let length = u16::try_from(reason.len()).unwrap_or_default();
         let mut out = BytesMut::with_capacity(HEAD_BYTES + reason.len() + self.delivery.len());
         out.put_u8(VERSION);

@@ -32,11 +32,7 @@ impl Node {
     /// A text for the operator that holds nothing of the URL.
     pub(super) fn parse(url: &Labelled) -> Result<Self, String> {
         let label = &url.label;
-        let unfit = |what: &str| {
-            format!(
-                "broker URL {label}: {what}; write amqp:// or amqps://user:password@host:port/vhost"
-            )
-        };
+        let unfit = |what: &str| format!("the URL in {label:?} is not one of a broker: {what}");
         let text = str::from_utf8(url.secret.expose())
             .map_err(|_quotes_it| unfit("it is not UTF-8"))?
             .trim();

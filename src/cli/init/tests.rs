@@ -69,6 +69,51 @@ fn several_providers_are_written_once_each() {
     assert_eq!(found, ["github", "standard-webhooks", "stripe"]);
 }
 
+fn steps(names: &[&str]) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+    let said = init(folder.path(), &names).unwrap_or_else(|failure| panic!("{}", failure.message));
+    let (_, steps) = said.split_once("\n\n").unwrap();
+    let path = folder.path().join(FILE);
+    steps.trim_end().replace(&*path.to_string_lossy(), FILE)
+}
+
+#[test]
+fn the_next_steps_are_those_that_can_be_taken() {
+    assert_eq!(
+        steps(&["github"]),
+        "1. say where the broker is, and give the secrets:\n   \
+         export AMQP_URL=amqp://guest:guest@127.0.0.1:5672\n   \
+         export GITHUB_SECRET=...   # hookgate providers github says which\n\
+         2. hookgate check -c gateway.toml\n\
+         3. hookgate run -c gateway.toml\n\
+         4. in another terminal, send a webhook as the provider would:\n   \
+         hookgate send github -c gateway.toml\n\
+         5. at each provider, enter the URL and choose events: hookgate providers NAME"
+    );
+    // Its secret comes when the webhook is made there, and somebody has to wait for it.
+    let enrolled = steps(&["asana"]);
+    assert!(
+        enrolled.ends_with(
+            "\n4. wait for the secret, which comes in a handshake:\n   \
+             hookgate enroll asana --for 10m -c gateway.toml\n\
+             5. at each provider, enter the URL and choose events: hookgate providers NAME"
+        ),
+        "{enrolled}"
+    );
+    // Fetched keys, and a public one: nobody here can sign.
+    for name in ["sns", "discord"] {
+        let said = steps(&[name]);
+        assert!(!said.contains("hookgate send"), "{said}");
+    }
+    let changed = steps(&["sns", "github"]);
+    assert!(
+        changed.starts_with("1. replace every CHANGE-ME in gateway.toml; say where the broker is"),
+        "{changed}"
+    );
+    assert!(changed.contains("hookgate send github"), "{changed}");
+}
+
 #[test]
 fn what_is_there_is_not_overwritten() {
     let folder = tempfile::tempdir().unwrap();

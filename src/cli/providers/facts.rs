@@ -6,7 +6,9 @@ use std::sync::Arc;
 use toml::Table;
 
 use crate::cli::{Exit, Failure};
-use crate::config::raw::{RawAbout, RawHandshake, RawReply, RawSource, RawVerify};
+use crate::config::raw::{
+    RawAbout, RawHandshake, RawReply, RawSource, RawVerify, TO_CHANGE, URL_TO_CHANGE,
+};
 use crate::config::{did_you_mean, parse_provider};
 use crate::delivery::Coverage;
 use crate::pipeline::verify::{Context, Verifier};
@@ -25,12 +27,6 @@ pub(in crate::cli) const PUBLIC_KEY: &str = "PUBLIC_KEY";
 
 /// What stands behind an expression or in braces when the operator has to say it.
 const CONFIG: &str = "config:";
-
-/// What the operator has to change under `config`.
-const TO_CHANGE: &str = "CHANGE-ME";
-
-/// The same where it is an address.
-const URL_TO_CHANGE: &str = "https://change-me.example";
 
 /// Written in every form that a secret or a public key can have: one of them compiles.
 pub(in crate::cli) const STAND_INS: [&str; 6] = [
@@ -174,8 +170,8 @@ impl Provider {
             Some("raw") => "any bytes",
             Some(other) => other,
         };
-        match word("split") {
-            Some(place) => format!("{format}; a batch, split at `{place}`"),
+        match self.raw.split.as_deref() {
+            Some(places) => format!("{format}; a batch, split at `{}`", places.join("` or `")),
             None => format.to_owned(),
         }
     }
@@ -221,6 +217,16 @@ impl Provider {
     }
 
     pub(super) fn rotation(&self) -> String {
+        if self.is_enrolled() {
+            return format!(
+                "Run `hookgate enroll {} --for 10m` again and make the webhook there anew: the former \
+                 secret counts beside the new one for an hour.",
+                self.name
+            );
+        }
+        if self.variable().is_none() {
+            return "Nothing to do: the keys are fetched, and those of the provider.".to_owned();
+        }
         self.claim("rotation")
             .unwrap_or_else(|| ROTATION.to_owned())
     }
@@ -267,6 +273,11 @@ impl Provider {
         algorithms.any(|algorithm| algorithm.starts_with("HS"))
     }
 
+    /// Whether the operator has to put anything into its block.
+    pub(in crate::cli) fn has_to_be_changed(&self) -> bool {
+        !self.config.is_empty()
+    }
+
     /// A source of this provider for `gateway.toml`.
     pub(in crate::cli) fn block(&self) -> String {
         let name = &self.name;
@@ -303,7 +314,16 @@ impl Provider {
 fn unknown(name: &str) -> Failure {
     let names = providers::names();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let hint = did_you_mean(&name.replace('_', "-"), &names);
+    let name = name.trim().replace('_', "-").to_lowercase();
+    let like: Vec<String> = names
+        .iter()
+        .filter(|other| !name.is_empty() && other.contains(&name))
+        .map(|other| format!("`{other}`"))
+        .collect();
+    let hint = match like.as_slice() {
+        [] => did_you_mean(&name, &names),
+        like => format!("there is {}; ", like.join(", ")),
+    };
     let message = format!("there is no provider {name:?}; {hint}`hookgate providers` lists them");
     Failure::new(Exit::Usage, message)
 }

@@ -18,6 +18,16 @@ fn of_every_provider_it_is_known_how_much_its_proof_covers() {
 }
 
 #[test]
+fn a_name_that_several_begin_with_is_told_apart() {
+    let words = |name: &str| match Provider::find(name) {
+        Ok(provider) => panic!("{}", provider.name),
+        Err(failure) => failure.message,
+    };
+    assert!(words("Twilio").contains("there is `twilio-form`, `twilio-json`"));
+    assert!(words("githb").contains("did you mean"));
+}
+
+#[test]
 fn what_nobody_checked_is_shown_so() {
     let mut unverified = 0;
     for provider in all() {

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use crate::config::Summary;
 use crate::config::compile::Compiler;
-use crate::config::raw::{RawHandshake, RawVerify, Window};
+use crate::config::raw::{RawHandshake, RawVerify, TO_CHANGE, URL_TO_CHANGE, Window};
 use crate::config::secrets::Listed;
 use crate::config::value::{Shown, quote};
+use crate::pipeline::decode::Format;
 use crate::pipeline::verify::{self, Verifier};
 
 impl Compiler<'_> {
@@ -36,6 +37,15 @@ impl Compiler<'_> {
                 self.reporter.push(remark);
             }
         }
+        for (name, value) in &self.raw.config {
+            if value == TO_CHANGE || value == URL_TO_CHANGE {
+                self.reporter.warning(
+                    &["config", name],
+                    format!("`config.{name}` is still {}", quote(value)),
+                    "write your own value",
+                );
+            }
+        }
         if self.raw.enforce == Some(false) {
             self.reporter.warning(
                 &["enforce"],
@@ -63,8 +73,24 @@ impl Compiler<'_> {
                 "take them out",
             );
         }
+        let asks = |verify: &RawVerify| match verify {
+            RawVerify::Schemes(schemes) => {
+                schemes.iter().any(|it| it.token.introspection.is_some())
+            }
+            RawVerify::InsecureNone => false,
+        };
+        if self.raw.verify.as_ref().is_some_and(asks) && self.raw.peer_rate_limit.is_none() {
+            self.reporter.warning(
+                &["verify"],
+                "whoever sends a made-up token makes the gateway ask the authorization server \
+                 about it",
+                "write `peer_rate_limit`, such as \"10/s\": then one address cannot use up what \
+                 may be asked for the source",
+            );
+        }
         if let Some(Window::For(window)) = self.raw.dedupe {
-            if self.raw.event_id.is_none() {
+            // A CloudEvent says its id by itself.
+            if self.raw.event_id.is_none() && self.format() != Format::CloudEvents {
                 self.reporter.warning(
                     &["dedupe"],
                     "`dedupe` does nothing without `event_id`",

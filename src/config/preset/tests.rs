@@ -64,6 +64,22 @@ fn a_scheme_without_an_algorithm_adjusts_and_one_with_it_replaces() {
     assert_eq!(verify_over(None, preset.clone()), preset);
 }
 
+/// What the provider's asserts keep out stays out.
+#[test]
+fn asserts_of_the_user_come_to_those_of_the_provider() {
+    let asserting = |assert: &[&str]| {
+        RawVerify::Schemes(vec![RawScheme {
+            assert: assert.iter().map(|&it| it.to_owned()).collect(),
+            ..RawScheme::default()
+        }])
+    };
+    let (own, preset) = (asserting(&["json:/a == 1"]), asserting(&["json:/b == 2"]));
+    assert_eq!(
+        verify_over(Some(own), Some(preset)),
+        Some(asserting(&["json:/b == 2", "json:/a == 1"]))
+    );
+}
+
 #[test]
 fn the_users_keys_win() {
     let text = |text: &str| Some(text.to_owned());

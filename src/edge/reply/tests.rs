@@ -84,6 +84,11 @@ fn every_reject() -> Vec<(Reject, u16, Fields)> {
         (Reject::JournalFull, 503, vec![("retry-after", "30")]),
         (Reject::QueuesFull, 503, vec![("retry-after", "30")]),
         (Reject::JournalFailed, 503, vec![("retry-after", "30")]),
+        (
+            Reject::SecretNotStored("it cannot be stored: full".to_owned()),
+            503,
+            vec![("retry-after", "30")],
+        ),
         (Reject::BrokerUnavailable, 503, vec![("retry-after", "5")]),
         (Reject::Overloaded, 503, vec![("retry-after", "2")]),
         (Reject::TooSlow, 503, vec![("retry-after", "2")]),

@@ -199,6 +199,7 @@ fn every_decision() -> Vec<Decision> {
         Reject::JournalFull,
         Reject::QueuesFull,
         Reject::JournalFailed,
+        Reject::SecretNotStored(String::new()),
         Reject::BrokerUnavailable,
         Reject::Overloaded,
         Reject::TooSlow,

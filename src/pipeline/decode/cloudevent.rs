@@ -126,16 +126,19 @@ impl CloudEvent {
 ///
 /// # Errors
 ///
-/// Base64 that is none, or both members at once.
+/// Base64 that is none, or both members at once. One that is `null` is not there.
 pub fn data(event: &Value) -> Result<Value, String> {
-    let (data, packed) = (event.get("data"), event.get("data_base64"));
+    let there = |name: &str| event.get(name).filter(|value| !value.is_null());
+    let (data, packed) = (there("data"), there("data_base64"));
     let Some(packed) = packed else {
         return Ok(data.cloned().unwrap_or_default());
     };
     if data.is_some() {
         return Err("the CloudEvent has `data` and `data_base64`".to_owned());
     }
-    let packed = packed.as_str().unwrap_or_default();
+    let Some(packed) = packed.as_str() else {
+        return Err("the CloudEvent's `data_base64` is not a text".to_owned());
+    };
     let bytes = STANDARD.decode(packed);
     let bytes = bytes.map_err(|_odd| "the CloudEvent's `data_base64` is not base64".to_owned())?;
     Ok(json::tree(&bytes).unwrap_or_default())
@@ -144,7 +147,7 @@ pub fn data(event: &Value) -> Result<Value, String> {
 /// Takes the data out of a structured event, without a copy where it can.
 pub(crate) fn into_data(event: Value) -> Result<Value, String> {
     match event {
-        Value::Object(mut members) if !members.contains_key("data_base64") => {
+        Value::Object(mut members) if members.get("data_base64").is_none_or(Value::is_null) => {
             Ok(Map::remove(&mut members, "data").unwrap_or_default())
         }
         event => data(&event),

@@ -123,6 +123,25 @@ fn a_cloudevents_id_is_one_of_its_source() {
     assert_eq!(of(Some("/a")), of(Some("/a")));
     assert_ne!(of(Some("/a")), of(Some("/b")));
     assert_ne!(of(Some("/a")), of(None));
+    let unproved = Origin {
+        source: "/a".to_owned(),
+        subject: None,
+        time: None,
+    };
+    let unproved = issuer_of(&shop, Coverage::None, Some(&unproved));
+    assert_ne!(of(Some("unproved /a")), unproved);
+}
+
+#[tokio::test]
+async fn no_end_of_an_issuer_is_the_beginning_of_an_id() {
+    let dedupe = Dedupe::new(10);
+    let start = Instant::now();
+    let Ok(Claim::Fresh(first)) = claim_of(&dedupe, &Arc::from("/a"), "b\0c", start) else {
+        panic!("it is new");
+    };
+    first.commit(ID);
+    let other = claim_of(&dedupe, &Arc::from("/a\0b"), "c", start);
+    assert!(matches!(other, Ok(Claim::Fresh(_))), "{other:?}");
 }
 
 #[tokio::test]

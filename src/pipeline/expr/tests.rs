@@ -97,6 +97,7 @@ fn a_template_is_there_when_all_of_its_parts_are() {
         ("{a}", "does not say where to look"),
         ("{json:/a}{}", "does not say where to look"),
         ("batch:a", "begins with `/`"),
+        ("{digest}.{json:/a}", "does not say where to look"),
     ] {
         let error = Expr::parse(text).unwrap_err();
         assert!(error.contains(why), "{text}: {error}");
@@ -113,9 +114,18 @@ fn in_a_batch_each_element_is_read_beside_the_whole() {
         ("form:object", Some("page"), false),
         ("json:/object", None, true),
         ("header:X-Id", Some("e1"), false),
+        // FIPS 180-2, appendix B.1: the beginning of the SHA-256 of `abc`.
+        ("digest", Some("ba7816bf8f01cfea414140de5dae2223"), false),
     ] {
         let expression = Expr::parse(text).unwrap();
-        let read = expression.read_in(&head(), Some(&whole), Some(&whole), Some(&event));
+        let head = head();
+        let said = Said {
+            head: &head,
+            form: Some(&whole),
+            json: Some(&whole),
+            body: Some(b"abc"),
+        };
+        let read = expression.read_in(said, Some(&event));
         assert_eq!(read.as_deref(), expected, "{text}");
         assert_eq!(expression.is_of_event(), is_of_event, "{text}");
     }

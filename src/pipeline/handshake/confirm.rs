@@ -10,7 +10,7 @@ use crate::delivery::Coverage;
 use crate::pipeline::evidence::{Hosts, Target};
 use crate::pipeline::expr::facts::Facts;
 use crate::pipeline::expr::{Found, Place};
-use crate::pipeline::handshake::{Handshake, at};
+use crate::pipeline::handshake::Handshake;
 use crate::pipeline::verify::{Refusal, Verified};
 
 /// What is to be called, once a rule has been answered.
@@ -80,26 +80,21 @@ impl Handshake {
             .iter()
             .flat_map(|confirm| confirm.hosts.names())
     }
-}
 
-/// What is left to be called, after [`answer_verified`](super::answer_verified) has an answer.
-///
-/// # Errors
-///
-/// The request names what must not be called.
-pub fn unconfirmed(
-    rules: &[Handshake],
-    verified: &Verified,
-) -> Result<Option<Unconfirmed>, Refusal> {
-    let mut rules = at(rules, &verified.inbound.head.path).filter(|rule| rule.needs_proof);
-    let rule = rules.find(|rule| rule.answer(&verified.inbound).is_some());
-    let Some(confirm) = rule.and_then(|rule| rule.confirm.as_ref()) else {
-        return Ok(None);
-    };
-    let (target, url) = confirm.target(&Facts::of(&verified.inbound))?;
-    Ok(Some(Unconfirmed {
-        target,
-        url,
-        is_proved: verified.proof.coverage != Coverage::None,
-    }))
+    /// What is left to be called, after it has been answered.
+    ///
+    /// # Errors
+    ///
+    /// The request names what must not be called.
+    pub fn unconfirmed(&self, verified: &Verified) -> Result<Option<Unconfirmed>, Refusal> {
+        let Some(confirm) = &self.confirm else {
+            return Ok(None);
+        };
+        let (target, url) = confirm.target(&Facts::of(&verified.inbound))?;
+        Ok(Some(Unconfirmed {
+            target,
+            url,
+            is_proved: verified.proof.coverage != Coverage::None,
+        }))
+    }
 }

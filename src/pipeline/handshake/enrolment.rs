@@ -9,12 +9,12 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::RangeInclusive;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use subtle::ConstantTimeEq as _;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use crate::clock::Now;
 use crate::config::raw::RawVerify;
@@ -29,6 +29,10 @@ use crate::secret::{Labelled, Secret};
 /// How long a window may be open.
 pub const WINDOW: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86_400);
 
+/// How long a former secret counts at least beside the one that came after it: time to notice that
+/// somebody else was faster than the provider, and to forget it.
+pub const OVERLAP: Duration = Duration::from_hours(1);
+
 /// How long a secret may be, in bytes: too short could be guessed, too long is none.
 pub const SECRET_BYTES: RangeInclusive<usize> = 16..=256;
 
@@ -39,7 +43,7 @@ pub struct Record {
     pub captured: u64,
     /// The secret that came last.
     pub current: Option<Enrolled>,
-    /// The one before, until the current one has verified something.
+    /// The one before, until the current one has verified something, and for [`OVERLAP`] at least.
     pub former: Option<Enrolled>,
     /// While the next one is waited for.
     pub window: Option<Window>,
@@ -237,18 +241,18 @@ impl Enrolment {
         self.read(|state| state.awaits(secret, now)).map(drop)
     }
 
-    /// Takes a secret, and closes the window. What was enrolled before still counts until the new
-    /// one has verified something, unless the window was opened to replace it. Waits for the
-    /// disk.
+    /// Takes a secret, and closes the window; false for the one that is there already. What was
+    /// enrolled before still counts until it can [go](Enrolment::supersedes), unless the window
+    /// was opened to replace it. Waits for the disk.
     ///
     /// # Errors
     ///
     /// See [`NotTaken`]; then nothing has changed.
-    pub fn capture(&self, secret: &[u8], now: Now) -> Result<(), NotTaken> {
+    pub fn capture(&self, secret: &[u8], now: Now) -> Result<bool, NotTaken> {
         let turn = self.turn();
         let state = self.read(State::clone);
         let Some(window) = state.awaits(secret, now)? else {
-            return Ok(());
+            return Ok(false);
         };
         let number = state.record.captured + 1;
         let former = state.record.current.filter(|_| !window.replace);
@@ -269,43 +273,57 @@ impl Enrolment {
             closes: None,
             verifier: Some(verifier),
         });
-        Ok(())
+        Ok(true)
     }
 
-    /// Whether the secret of this label is new and has its first event just verified, so that the
-    /// former one can go: see [`Enrolment::retire`].
-    pub fn supersedes(&self, label: Option<&str>) -> bool {
-        self.read(|state| {
-            let current = state.record.current.as_ref();
-            state.record.former.is_some() && label == current.map(Enrolled::label).as_deref()
-        })
+    /// Whether the secret of this label, which has just verified something, has been there for
+    /// long enough that the former one can go: see [`Enrolment::retire`].
+    pub fn supersedes(&self, label: Option<&str>, now: Now) -> bool {
+        self.read(|state| state.supersedes(label, now))
     }
 
-    /// Lets the former secret go. Waits for the disk.
+    /// Lets the former secret go, if the one of this label [supersedes](Enrolment::supersedes) it
+    /// still, and nobody else is changing something; says whether it went. Waits for the disk.
     ///
     /// # Errors
     ///
     /// It is still on the disk. It verifies nothing any more until a restart.
-    pub fn retire(&self) -> io::Result<()> {
-        let turn = self.turn();
+    pub fn retire(&self, label: Option<&str>, now: Now) -> io::Result<bool> {
+        let turn = match self.keeper.try_lock() {
+            Ok(turn) => turn,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return Ok(false),
+        };
         let mut state = self.read(State::clone);
+        if !state.supersedes(label, now) {
+            return Ok(false);
+        }
         state.record.former = None;
         state.verifier = self.recipe.verifier(&state.record);
         let record = state.record.clone();
         self.set(state);
-        self.store(&turn, &record)
+        self.store(&turn, &record)?;
+        Ok(true)
     }
 
-    /// Forgets every secret, and closes the window. Waits for the disk.
+    /// Forgets the secret that came last, and closes the window. The former one, where there still
+    /// is one, counts alone again. Waits for the disk.
     ///
     /// # Errors
     ///
     /// Nothing is forgotten.
     pub fn forget(&self) -> io::Result<()> {
         self.change(|state| {
-            let captured = state.record.captured;
-            *state = State::default();
-            state.record.captured = captured;
+            let record = Record {
+                captured: state.record.captured,
+                current: state.record.former.take(),
+                ..Record::default()
+            };
+            *state = State {
+                verifier: self.recipe.verifier(&record),
+                record,
+                closes: None,
+            };
         })
     }
 
@@ -340,6 +358,16 @@ impl Enrolment {
 }
 
 impl State {
+    fn supersedes(&self, label: Option<&str>, now: Now) -> bool {
+        let Some(current) = &self.record.current else {
+            return false;
+        };
+        self.record.former.is_some()
+            && label == Some(&*current.label())
+            && Duration::try_from(now.wall.duration_since(current.since))
+                .is_ok_and(|age| age >= OVERLAP)
+    }
+
     /// By both clocks: neither one that stands still nor one that is set back keeps it open.
     fn window(&self, now: Now) -> Option<Window> {
         let window = self.record.window?;
@@ -437,8 +465,8 @@ pub async fn take(
     let source = &*enrolment.source;
     let taker = Arc::clone(enrolment);
     let work = tokio::task::spawn_blocking(move || taker.capture(secret.expose(), now));
-    match tokio::time::timeout_at(deadline, work).await {
-        Ok(Ok(Ok(()))) => {
+    match timeout_at(deadline, work).await {
+        Ok(Ok(Ok(true))) => {
             tracing::warn!(
                 source,
                 "a secret was enrolled and the window is closed: if nobody set up the provider \
@@ -446,12 +474,9 @@ pub async fn take(
             );
             Ok(reply)
         }
-        Ok(Ok(Err(why))) => {
-            if let NotTaken::Disk(error) = &why {
-                tracing::error!(source, %error, "an enrolled secret cannot be stored");
-            }
-            Err(refused(&why))
-        }
+        // The provider did not get our answer, and asks again.
+        Ok(Ok(Ok(false))) => Ok(reply),
+        Ok(Ok(Err(why))) => Err(refused(&why)),
         Ok(Err(_panicked)) => Err(Reject::Defect),
         Err(_elapsed) => Err(Reject::TooSlow),
     }
@@ -462,23 +487,28 @@ pub(crate) fn refused(why: &NotTaken) -> Reject {
     match why {
         NotTaken::Closed => Reject::Unverified(Refusal::EnrolmentClosed),
         NotTaken::Unfit => Reject::Unverified(Refusal::EnrolmentUnfit),
-        NotTaken::Disk(_) => Reject::JournalFailed,
+        NotTaken::Disk(_) => Reject::SecretNotStored(why.to_string()),
     }
 }
 
-/// Lets the former secret go, if this label is that of its successor.
-pub async fn settle(enrolment: &Arc<Enrolment>, label: Option<&str>) {
-    if !enrolment.supersedes(label) {
+/// Lets the former secret go, if this label is that of its successor. Nobody waits for longer than
+/// the deadline.
+pub async fn settle(enrolment: &Arc<Enrolment>, label: Option<&str>, now: Now, deadline: Instant) {
+    if !enrolment.supersedes(label, now) {
         return;
     }
     let taker = Arc::clone(enrolment);
-    let work = tokio::task::spawn_blocking(move || taker.retire());
-    let source = &*enrolment.source;
-    match work.await {
-        Ok(Ok(())) => tracing::info!(source, "the former secret has gone: the new one is in use"),
-        Ok(Err(error)) => tracing::error!(source, %error, "the former secret is still stored"),
-        Err(_panicked) => {}
-    }
+    let label = label.map(str::to_owned);
+    let work = tokio::task::spawn_blocking(move || {
+        let source = &*taker.source;
+        match taker.retire(label.as_deref(), now) {
+            Ok(true) => tracing::info!(source, "the former secret has gone: the new one is in use"),
+            Ok(false) => {}
+            Err(error) => tracing::error!(source, %error, "the former secret is still stored"),
+        }
+    });
+    // It goes on without us, and what it comes to is in the log.
+    drop(timeout_at(deadline, work).await);
 }
 
 #[cfg(test)]

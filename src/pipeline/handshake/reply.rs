@@ -95,15 +95,15 @@ impl ReplyTemplate {
         }
         let mut headers = Vec::new();
         for (name, template) in &raw.headers {
-            let parsed = header_name(name).and_then(|name| Ok((name, parser.parse(template)?)));
-            match parsed {
+            let parsed = header_name(name).map_err(Problem::from);
+            match parsed.and_then(|name| Ok((name, parser.parse(template)?))) {
                 Ok(header) => headers.push(header),
-                Err(what) => problems.push(Problem::error(&["headers", name], what)),
+                Err(problem) => problems.push(problem.under(&["headers", name])),
             }
         }
         let body = parser.parse(raw.body.as_deref().unwrap_or_default());
-        let body = body.unwrap_or_else(|what| {
-            problems.push(Problem::error(&["body"], what));
+        let body = body.unwrap_or_else(|problem| {
+            problems.push(problem.under(&["body"]));
             Vec::new()
         });
         let content_type = raw.content_type.clone().unwrap_or_else(|| TEXT.to_owned());
@@ -208,7 +208,7 @@ struct Parser<'a> {
 }
 
 impl Parser<'_> {
-    fn parse(&self, text: &str) -> Result<Vec<Part>, String> {
+    fn parse(&self, text: &str) -> Result<Vec<Part>, Problem> {
         let mut parts = Vec::new();
         let mut rest = text;
         loop {
@@ -221,7 +221,7 @@ impl Parser<'_> {
                 return Ok(parts);
             };
             let Some((placeholder, tail)) = from.split_once('}') else {
-                return Err(format!("`{from}` lacks its `}}`"));
+                return Err(Problem::here(format!("`{from}` lacks its `}}`")));
             };
             parts.push(Part::Literal(literal.to_owned()));
             parts.push(self.part(placeholder.trim_start_matches('{'))?);
@@ -229,7 +229,7 @@ impl Parser<'_> {
         }
     }
 
-    fn part(&self, expression: &str) -> Result<Part, String> {
+    fn part(&self, expression: &str) -> Result<Part, Problem> {
         if expression.starts_with("config:") {
             return self.config(expression).map(Part::Literal);
         }
@@ -238,39 +238,39 @@ impl Parser<'_> {
             return self.call(function, arguments);
         }
         match expression.strip_suffix(SIGNED) {
-            None => Place::parse(expression).map(Part::Echo),
+            None => Ok(Part::Echo(Place::parse(expression)?)),
             Some(expression) => {
                 let signer = self
                     .verifier
                     .challenge_signer()
-                    .ok_or("`|signed` needs a scheme that signs")?;
-                Place::parse(expression).map(|place| Part::Signed(place, signer))
+                    .ok_or_else(|| Problem::here("`|signed` needs a scheme that signs"))?;
+                Ok(Part::Signed(Place::parse(expression)?, signer))
             }
         }
     }
 
     /// `sha256-hex(VALUE)`, or `hmac-sha256-base64(KEY, VALUE)` and its like.
-    fn call(&self, function: &str, arguments: &str) -> Result<Part, String> {
+    fn call(&self, function: &str, arguments: &str) -> Result<Part, Problem> {
         if function == SHA256_HEX {
             return match arguments.trim() {
                 value if value.starts_with("config:") => {
                     let value = self.config(value)?;
                     Ok(Part::Literal(sha256_hex(&value)))
                 }
-                place => Place::parse(place).map(Part::Hashed),
+                place => Ok(Part::Hashed(Place::parse(place)?)),
             };
         }
         let Some((key, place)) = arguments.split_once(',') else {
-            return Err(format!(
+            return Err(Problem::here(format!(
                 "`{function}` takes a key and a value: {function}(secret, query:challenge)"
-            ));
+            )));
         };
         let secrets = self.context.secrets;
         let signer = ChallengeSigner::of_function(function, key.trim(), secrets)?;
-        Place::parse(place.trim()).map(|place| Part::Signed(place, signer))
+        Ok(Part::Signed(Place::parse(place.trim())?, signer))
     }
 
-    fn config(&self, expression: &str) -> Result<String, String> {
+    fn config(&self, expression: &str) -> Result<String, Problem> {
         let config: &BTreeMap<String, String> = self.context.config;
         constant(&format!("{{{expression}}}"), config)
     }

@@ -183,31 +183,76 @@ fn a_value_is_the_events_own_or_that_of_all_of_them() {
         each.map(|event| events.read(event, &exprs(places)))
             .collect::<Vec<_>>()
     };
-    let own = |text: &str| Some((text.to_owned(), Whose::Event));
-    let of_all = |text: &str| Some((text.to_owned(), Whose::Batch));
-    assert_eq!(read(&["json:/id"]), [own("1"), None]);
-    assert_eq!(read(&["json:/id", "header:x-id"]), [own("1"), of_all("d1")]);
+    let text = |text: &str| Some(text.to_owned());
+    assert_eq!(read(&["json:/id"]), [text("1"), None]);
+    assert_eq!(read(&["json:/id", "header:x-id"]), [text("1"), text("d1")]);
     assert_eq!(
         read(&["{batch:/object}.{json:/field}", "batch:/object"]),
-        [own("page.feed"), of_all("page")]
+        [text("page.feed"), text("page")]
+    );
+    let ids = exprs(&["header:x-id", "batch:/object", "digest", "json:/id"]);
+    let own = |index: usize| events.own_id(&events.list[index], &ids);
+    assert_eq!(
+        (own(0), own(1)),
+        (text("1"), None),
+        "what is of all is no id of one"
     );
 }
 
 #[test]
-fn a_batch_is_called_after_its_sender_s_id_or_after_its_bytes() {
+fn a_batch_is_called_after_its_sender_s_id_or_after_its_bytes_where_that_is_asked() {
+    let name = |body: &str, texts: &[&str]| {
+        let events = open(&["json:/events"], body).unwrap();
+        events.name(&exprs(texts)).unwrap()
+    };
     let body = r#"{"id":"B7","events":[1]}"#;
-    let events = open(&["json:/events"], body).unwrap();
-    let name = |texts: &[&str]| events.name(&exprs(texts)).unwrap();
-    assert_eq!(&*name(&["json:/id", "header:x-id"]), "d1");
-    assert_eq!(&*name(&["batch:/id"]), "B7");
-    let digest = name(&["json:/id"]);
-    assert_eq!(digest.len(), 2 * NAME_DIGEST_BYTES);
-    assert_eq!(
-        open(&["json:/events"], body).unwrap().name(&[]),
-        Some(Arc::clone(&digest))
+    let said = |text: &str| Name::Said(Arc::from(text));
+    assert_eq!(name(body, &["json:/id", "header:x-id"]), said("d1"));
+    assert_eq!(name(body, &["batch:/id", "digest"]), said("B7"));
+    let unnamed = name(body, &["json:/id"]);
+    assert_eq!(unnamed, Name::Request(Arc::from("r")));
+    assert_eq!(unnamed.of_element(0), None);
+    let digest = name(body, &["json:/id", "digest"]);
+    let hex = "22f427715a28acbe099a8df92f92f5f5";
+    assert_eq!(digest, said(hex), "the beginning of its SHA-256");
+    assert_eq!(digest.of_element(3), Some(format!("{hex}/3")));
+    let other = name(r#"{"id":"B7","events":[2]}"#, &["digest"]);
+    assert_ne!(other, digest);
+}
+
+/// A body that is no form has no fields, whatever stands in it; in one that came packed, or in
+/// parts, they are found.
+#[test]
+fn a_field_is_one_of_the_form_that_was_read() {
+    let split = split(&["form:events"]);
+    assert!(split.needs_tree());
+    let json = document("application/json", r#"{"a":"&events=[1]&"}"#, true);
+    let events = split.open(json, DuplicateKeys::Reject).unwrap();
+    assert!(events.flaw.is_some(), "{events:?}");
+    let parts = "--b\r\nContent-Disposition: form-data; name=events\r\n\r\n[1, 2]\r\n--b--\r\n";
+    let parts = document("multipart/form-data; boundary=b", parts, true);
+    let events = split.open(parts, DuplicateKeys::Reject).unwrap();
+    assert_eq!(bodies(&events), ["1", "2"], "{:?}", events.flaw);
+}
+
+/// They keep it in memory when the body is gone.
+#[test]
+fn a_text_that_elements_are_slices_of_is_charged_where_it_is_not_the_body() {
+    let extra = |events: Events| events.extra_bytes(10) - events.list.len() * (EVENT_BYTES + 10);
+    assert_eq!(extra(open(&["json:"], "[1, 2]").unwrap()), 0);
+    assert_eq!(extra(open_form("mandrill_events=[1,%202]").unwrap()), 6);
+    let form = document(
+        "application/x-www-form-urlencoded",
+        "payload=[1,%20%202]",
+        true,
     );
-    let other = open(&["json:/events"], r#"{"id":"B7","events":[2]}"#).unwrap();
-    assert_ne!(other.name(&[]), Some(digest));
+    let reading = Reading {
+        unwrap: Some("payload".to_owned()),
+        ..reading(Format::Auto)
+    };
+    let unwrapped = decode(form.verified, &reading, false, |_| Ok(())).unwrap();
+    let events = split(&["json:"]).open(unwrapped, DuplicateKeys::Reject);
+    assert_eq!(extra(events.unwrap()), 7);
 }
 
 #[test]

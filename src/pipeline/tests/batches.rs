@@ -80,8 +80,7 @@ async fn each_element_is_an_event_with_the_senders_bytes() {
     );
     assert_eq!((one.index, one.size, two.index, two.size), (0, 2, 1, 2));
     assert_eq!(one.name, two.name);
-    let derived = format!("{}/1", two.name);
-    assert_eq!(second.event_id, Some(derived), "an element without an id");
+    assert_eq!(second.event_id, None, "neither it nor its batch has one");
     assert_ne!(first.id, second.id);
 }
 
@@ -97,15 +96,80 @@ async fn a_batch_that_comes_again_is_recognised_and_of_another_the_new_ones_are_
 }
 
 #[tokio::test]
-async fn without_any_id_the_same_bytes_are_the_same_batch() {
-    let setup = setup(
+async fn without_any_id_equal_bytes_are_two_batches_unless_the_source_says_that_they_are_one() {
+    let split = "provider = \"github\"\nsplit = \"json:\"";
+    let setup = setup("", &format!("{split}\nevent_id = \"json:/id\""));
+    let send = async |setup: &Setup, body: &str| receipt(&setup.send(body).await.unwrap());
+    for _ in 0..2 {
+        assert_eq!(send(&setup, r#"[{"temp":20}]"#).await, ("accepted", 1, 0));
+    }
+    assert_eq!(setup.stored()[0].event_id, None);
+    let setup = self::setup(
         "",
-        "provider = \"github\"\nsplit = \"json:\"\nevent_id = \"json:/id\"",
+        &format!("{split}\nevent_id = [\"json:/id\", \"digest\"]"),
     );
-    let send = async |body: &str| receipt(&setup.send(body).await.unwrap());
-    assert_eq!(send("[1,1]").await, ("accepted", 2, 0));
-    assert_eq!(send("[1,1]").await, ("duplicate", 0, 2));
-    assert_eq!(send("[1, 1]").await, ("accepted", 2, 0));
+    assert_eq!(send(&setup, "[1,1]").await, ("accepted", 2, 0));
+    assert_eq!(send(&setup, "[1,1]").await, ("duplicate", 0, 2));
+    assert_eq!(send(&setup, "[1, 1]").await, ("accepted", 2, 0));
+}
+
+/// What a head says is said of the batch, be it a CloudEvent.
+#[tokio::test]
+async fn elements_of_a_binary_cloud_event_are_all_kept_and_recognised() {
+    let shop = "provider = \"github\"\nformat = \"cloudevents\"\nsplit = \"json:/events\"\n\
+                event_type = \"json:/type\"";
+    let setup = setup("", shop);
+    let send = async |source: &'static str| {
+        let (mut head, body) = setup.signed(r#"{"events":[{"type":"own"},{},{}]}"#);
+        for (name, value) in [
+            ("ce-specversion", "1.0"),
+            ("ce-id", "1"),
+            ("ce-source", source),
+            ("ce-type", "batch"),
+        ] {
+            head.headers.insert(name, value.parse().unwrap());
+        }
+        receipt(&setup.receive(head, Full::new(body)).await.unwrap())
+    };
+    assert_eq!(send("/a").await, ("accepted", 3, 0));
+    assert_eq!(send("/a").await, ("duplicate", 0, 3));
+    assert_eq!(send("/b").await, ("accepted", 3, 0));
+    let stored = setup.stored();
+    let ids = stored.iter().map(|it| it.event_id.as_deref().unwrap());
+    let ids: Vec<_> = ids.collect();
+    assert_eq!(ids, ["1/0", "1/1", "1/2", "1/0", "1/1", "1/2"]);
+    let types = stored[..2].iter().map(|it| it.event_type.as_deref());
+    assert_eq!(types.collect::<Vec<_>>(), [Some("own"), Some("batch")]);
+    assert_eq!(stored[0].origin.as_ref().unwrap().source, "/a");
+}
+
+/// What of it can be read tells it from another.
+#[tokio::test]
+async fn a_cloud_event_whose_data_cannot_be_read_is_still_one_of_its_source() {
+    for preset in ["cloudevents-http-webhook", "github"] {
+        let shop = format!(
+            "provider = \"{preset}\"\nformat = \"cloudevents\"\non_invalid = \"quarantine\""
+        );
+        let setup = setup("", &shop);
+        let send = async |source: &'static str| {
+            let (mut head, body) = setup.signed("{");
+            for (name, value) in [
+                ("ce-specversion", "1.0"),
+                ("ce-id", "1"),
+                ("ce-source", source),
+                ("ce-type", "t"),
+            ] {
+                head.headers.insert(name, value.parse().unwrap());
+            }
+            receipt(&setup.receive(head, Full::new(body)).await.unwrap())
+        };
+        assert_eq!(send("/a").await, ("accepted", 1, 0));
+        assert_eq!(send("/b").await, ("accepted", 1, 0));
+        assert_eq!(send("/a").await, ("duplicate", 0, 1));
+        let stored = setup.stored();
+        assert!(stored.iter().all(|it| it.lane != Lane::Main));
+        assert_eq!(stored[0].event_type.as_deref(), Some("t"));
+    }
 }
 
 #[tokio::test]
@@ -256,12 +320,99 @@ async fn a_batch_is_confirmed_whole_or_sent_again() {
 
 #[tokio::test]
 async fn a_batch_is_charged_for_what_its_events_take() {
-    let shop = "provider = \"github\"\nsplit = \"json:\"\nmax_body = \"64KiB\"";
-    let setup = setup("max_bytes_in_flight = \"1MiB\"\nmax_body = \"64KiB\"", shop);
-    let ones = vec!["1"; 2_000].join(",");
-    let outcome = setup.send(&format!("[{ones}]")).await;
-    assert_eq!(outcome, Err(Reject::Overloaded));
-    assert!(setup.stored().is_empty());
+    let limits = "max_bytes_in_flight = \"1MiB\"\nmax_body = \"64KiB\"";
+    let batch = format!("[{}]", vec!["1"; 512].join(","));
+    // Half of all is room for as many elements, and what each has besides is copied for each.
+    for (lines, expected) in [
+        ("", Ok(("accepted", 512, 0))),
+        ("event_id = \"header:X-Long\"", Err(Reject::Overloaded)),
+        ("event_type = \"header:X-Long\"", Err(Reject::Overloaded)),
+        ("forward_headers = [\"X-Long\"]", Err(Reject::Overloaded)),
+    ] {
+        let shop = format!("provider = \"github\"\nsplit = \"json:\"\n{lines}");
+        let setup = setup(limits, &shop);
+        let (mut head, body) = setup.signed(&batch);
+        let long = "x".repeat(NAME_BYTES_MAX);
+        head.headers.insert("x-long", long.parse().unwrap());
+        let outcome = setup.receive(head, Full::new(body)).await;
+        assert_eq!(
+            outcome.map(|outcome| receipt(&outcome)),
+            expected,
+            "{lines}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn by_itself_a_source_takes_no_more_elements_than_there_is_room_for() {
+    let limits = "max_bytes_in_flight = \"1MiB\"\nmax_body = \"64KiB\"";
+    let shop = "provider = \"github\"\nsplit = \"json:\"\non_invalid = \"reject\"";
+    let setup = setup(limits, shop);
+    let outcome = setup.send(&format!("[{}]", vec!["1"; 600].join(","))).await;
+    assert_eq!(outcome, Err(Reject::BatchTooLarge(512)));
+}
+
+/// Of a batch each element may have one.
+#[tokio::test]
+async fn a_reason_is_cut_and_charged() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("event.json");
+    let names: Vec<String> = (0..20).map(|n| format!("{n:0>100}")).collect();
+    let text = json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "allOf": names.iter().map(|name| json!({"required": [name]})).collect::<Vec<_>>(),
+    });
+    std::fs::write(&path, text.to_string()).unwrap();
+    let shop = format!(
+        "provider = \"github\"\nsplit = \"json:\"\nschema = \"{}\"\non_invalid = \"quarantine\"",
+        path.display()
+    );
+    let setup = setup(
+        "max_bytes_in_flight = \"1MiB\"\nmax_body = \"64KiB\"",
+        &shop,
+    );
+    setup.send("[{}]").await.unwrap();
+    let stored = setup.stored().pop().unwrap();
+    let Lane::Quarantine(why) = &stored.lane else {
+        panic!("{stored:?}");
+    };
+    assert_eq!(why.len(), REASON_BYTES_MAX);
+    let many = setup
+        .send(&format!("[{}]", vec!["{}"; 400].join(",")))
+        .await;
+    assert_eq!(many, Err(Reject::Overloaded));
+}
+
+/// What `send` makes where events come as lines, of the example, of a document and of lines.
+#[tokio::test]
+async fn a_sample_of_lines_is_lines() {
+    let split = "split = \"lines\"\nevent_id = \"json:/id\"";
+    for (lines, payload, events) in [
+        (split, None, 1),
+        (split, Some("[\n{\"id\":1},\n{\"id\":2}]"), 2),
+        (split, Some("{\"id\":1}\n{\"n\":1.0e2}\n"), 2),
+        ("format = \"ndjson\"", None, 1),
+        ("format = \"ndjson\"", Some("{\"id\":\n1}"), 1),
+    ] {
+        let shop = format!("provider = \"github\"\non_invalid = \"reject\"\n{lines}");
+        let setup = setup("", &shop);
+        let recipe = Recipe {
+            payload: payload.map(|text: &str| Bytes::copy_from_slice(text.as_bytes())),
+            event_type: None,
+            at: Now::read().wall,
+            spoiled: false,
+            signing_key: None,
+        };
+        let sample = make(&setup.shop, &recipe).unwrap();
+        assert_eq!(sample.headers["content-type"], "application/x-ndjson");
+        let head = head(sample.method, None, sample.headers);
+        let outcome = setup.receive(head, Full::new(sample.body)).await;
+        assert_eq!(
+            receipt(&outcome.unwrap()),
+            ("accepted", events, 0),
+            "{payload:?}"
+        );
+    }
 }
 
 /// What `send` makes where a provider sends batches.
@@ -284,6 +435,19 @@ async fn a_sample_of_a_batch_is_a_batch() {
             assert_eq!(receipt(&outcome), ("accepted", 1, 0), "{provider}");
             let stored = setup.stored().pop().unwrap();
             assert_ne!(stored.routing_key, "shop.event", "{provider} {n}");
+        }
+    }
+}
+
+/// Else a second one would be taken for a copy.
+#[tokio::test]
+async fn a_sample_has_other_bytes_each_time_where_they_are_its_id() {
+    for split in ["", "split = \"json:\""] {
+        let setup = setup("", &format!("{GITHUB}\nevent_id = \"digest\"\n{split}"));
+        for _ in 0..2 {
+            let (head, body) = setup.genuine();
+            let outcome = setup.receive(head, Full::new(body)).await.unwrap();
+            assert_eq!(receipt(&outcome), ("accepted", 1, 0), "{split}");
         }
     }
 }

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 
 use subtle::ConstantTimeEq as _;
 
+use crate::config::problem::Problem;
 use crate::pipeline::expr::{Found, Place};
 use crate::pipeline::verify::refusal::Refusal;
 use crate::pipeline::verify::template::{Given, Part, Template};
+use crate::pipeline::verify::words::config_value;
 
 /// A compiled assertion.
 #[derive(Clone, Debug)]
@@ -28,7 +30,7 @@ pub(super) enum Rule {
 }
 
 impl Assertion {
-    pub(super) fn parse(text: &str, config: &BTreeMap<String, String>) -> Result<Self, String> {
+    pub(super) fn parse(text: &str, config: &BTreeMap<String, String>) -> Result<Self, Problem> {
         let written = text.to_owned();
         if let Some(place) = text.strip_suffix(" absent") {
             return Ok(Self {
@@ -48,13 +50,15 @@ impl Assertion {
             });
         }
         let Some((place, template)) = text.split_once("==") else {
-            return Err(
-                "write `PLACE == VALUE`, `PLACE in VALUE VALUE` or `PLACE absent`".to_owned(),
-            );
+            return Err(Problem::here(
+                "write `PLACE == VALUE`, `PLACE in VALUE VALUE` or `PLACE absent`",
+            ));
         };
         let template = Template::parse(template.trim(), config)?;
         if template.any(|part| matches!(part, Part::Secret)) {
-            return Err("a secret cannot be sent to be compared; use algorithm `token`".to_owned());
+            return Err(Problem::here(
+                "a secret cannot be sent to be compared; use algorithm `token`",
+            ));
         }
         Ok(Self {
             place: Place::parse(place.trim())?,
@@ -86,6 +90,16 @@ impl Assertion {
         }
     }
 
+    /// Whether it takes only texts at this place that were known before any request.
+    pub(super) fn pins(&self, place: &str) -> bool {
+        let is_known = match &self.rule {
+            Rule::In(_) => true,
+            Rule::Equals(template) => !template.any(|part| !matches!(part, Part::Literal(_))),
+            Rule::Absent => false,
+        };
+        is_known && Place::parse(place).is_ok_and(|place| place == self.place)
+    }
+
     /// Whether it ties the body's hash to a place that `signed` covers.
     pub(super) fn extends_to_body(&self, signed: &Template) -> bool {
         let Rule::Equals(template) = &self.rule else {
@@ -96,20 +110,18 @@ impl Assertion {
 }
 
 /// Values with white space between them, as they are written or as `{config:NAME}` has them.
-fn listed(text: &str, config: &BTreeMap<String, String>) -> Result<Vec<String>, String> {
+fn listed(text: &str, config: &BTreeMap<String, String>) -> Result<Vec<String>, Problem> {
     let name = text
         .trim()
         .strip_prefix("{config:")
         .and_then(|rest| rest.strip_suffix('}'));
     let text = match name {
         None => text,
-        Some(name) => config.get(name).ok_or_else(|| {
-            format!("`{{config:{name}}}` asks for `{name}`, which `config` does not have")
-        })?,
+        Some(name) => config_value(config, name)?,
     };
     let values: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
     if values.is_empty() {
-        return Err("nothing is in an empty list".to_owned());
+        return Err(Problem::here("nothing is in an empty list"));
     }
     Ok(values)
 }

@@ -3,6 +3,8 @@
 //! That the certificate is genuine, and from an authority of `client_ca`, has been made sure of by
 //! TLS. Here its facts are compared with exact values; patterns would let in whoever finds a gap.
 
+use std::net::IpAddr;
+
 use crate::config::raw::RawScheme;
 use crate::delivery::Coverage;
 use crate::pipeline::arrival::Head;
@@ -11,9 +13,6 @@ use crate::pipeline::verify::compile::Compiler;
 use crate::pipeline::verify::refusal::Refusal;
 use crate::pipeline::verify::scheme::{Kind, Scheme};
 use crate::pipeline::verify::signature::Signature;
-
-/// What an alternative name begins with.
-const NAME_KINDS: [&str; 4] = ["dns:", "email:", "uri:", "ip:"];
 
 /// Length of a fingerprint in hex.
 const FINGERPRINT_DIGITS: usize = 64;
@@ -91,16 +90,26 @@ impl Compiler<'_> {
     fn names(&mut self, written: &[String]) -> Vec<String> {
         let mut names = Vec::new();
         for name in written {
-            if !NAME_KINDS.iter().any(|kind| name.starts_with(kind)) {
-                self.wrong(
-                    "san",
-                    format!("`{name}` does not say what kind of name it is"),
-                    "write \"dns:partner.example\", or \"email:\", \"uri:\" or \"ip:\" before it",
-                );
-            }
-            names.push(match name.strip_prefix("dns:") {
-                Some(host) => format!("dns:{}", host.to_ascii_lowercase()),
-                None => name.clone(),
+            let (kind, value) = name.split_once(':').unwrap_or_default();
+            names.push(match kind {
+                "dns" => format!("dns:{}", value.to_ascii_lowercase()),
+                "email" | "uri" => name.clone(),
+                "ip" => match value.parse::<IpAddr>() {
+                    Ok(address) => format!("ip:{address}"),
+                    Err(_) => {
+                        let what = format!("`{name}` is not an IP address");
+                        let help = "write \"ip:192.0.2.7\" or \"ip:2001:db8::7\"";
+                        self.wrong("san", what, help);
+                        continue;
+                    }
+                },
+                _ => {
+                    let what = format!("`{name}` does not say what kind of name it is");
+                    let help = "write \"dns:partner.example\", or \"email:\", \"uri:\" or \"ip:\" \
+                                before it";
+                    self.wrong("san", what, help);
+                    continue;
+                }
             });
         }
         names

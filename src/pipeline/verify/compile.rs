@@ -8,11 +8,11 @@ use crate::authorities::Authorities;
 use crate::config::problem::Problem;
 use crate::config::raw::{RawFetch, RawList, RawScheme};
 use crate::delivery::Coverage;
-use crate::pipeline::evidence::Hosts;
+use crate::pipeline::evidence::{Holds, Hosts};
 use crate::pipeline::expr::{Header, Place};
 use crate::pipeline::verify::Context;
 use crate::pipeline::verify::assertion::Assertion;
-use crate::pipeline::verify::fetched::{FetchedKey, Form, PathPattern};
+use crate::pipeline::verify::fetched::{FetchedKey, PathPattern};
 use crate::pipeline::verify::jwt;
 use crate::pipeline::verify::key::{Encoding, KeyForm};
 use crate::pipeline::verify::mac::Algorithm;
@@ -23,7 +23,7 @@ use crate::pipeline::verify::sns;
 use crate::pipeline::verify::stamp::{Stamp, StampSpot, TOLERANCE_DEFAULT, Unit};
 use crate::pipeline::verify::template::{Part, Template};
 use crate::pipeline::verify::url::UrlVariant;
-use crate::pipeline::verify::words::{did_you_mean, one_of};
+use crate::pipeline::verify::words::{config_value, did_you_mean, one_of};
 use crate::secret::Labelled;
 
 /// What `algorithm` takes.
@@ -53,6 +53,9 @@ const ALGORITHMS: [(&str, Asked); 15] = [
 
 /// What is signed when the configuration does not say.
 const SIGNED_DEFAULT: &str = "{body}";
+
+/// What is fetched when the configuration does not say.
+const CERTIFICATE: &str = "certificate";
 
 /// Where `basic` looks when the configuration does not say.
 const BASIC_DEFAULT: &str = "header:Authorization";
@@ -113,9 +116,13 @@ impl Compiler<'_> {
     }
 
     /// The result, or nothing and a problem at `key`.
-    pub(super) fn take<T>(&mut self, key: &str, result: Result<T, String>) -> Option<T> {
+    pub(super) fn take<T>(
+        &mut self,
+        key: &str,
+        result: Result<T, impl Into<Problem>>,
+    ) -> Option<T> {
         result
-            .map_err(|what| self.mistakes.of_table.push(Problem::error(&[key], what)))
+            .map_err(|problem| self.mistakes.of_table.push(problem.into().under(&[key])))
             .ok()
     }
 
@@ -199,11 +206,14 @@ impl Compiler<'_> {
             ("key", raw.key.is_some()),
             ("tolerance", raw.tolerance.is_some()),
         ];
+        // Of other algorithms, what is fetched is judged with what it is to be a key for.
+        let of_fetch = [("fetch", raw.fetch.is_some())];
         let (is_message, is_holder) = (asked == Asked::Message, asked == Asked::Certificate);
+        let is_value = !is_message && !is_holder;
         let foreign = std::iter::empty()
             .chain(of_message.into_iter().filter(|_| !is_message))
             .chain(of_holder.into_iter().filter(|_| !is_holder))
-            .chain(of_value.into_iter().filter(|_| is_message || is_holder))
+            .chain(of_value.into_iter().chain(of_fetch).filter(|_| !is_value))
             .chain(of_secrets.into_iter().filter(|_| is_holder));
         for (key, _) in foreign.filter(|(_, said)| *said) {
             let algorithm = raw.algorithm.as_deref().unwrap_or_default();
@@ -253,16 +263,17 @@ impl Compiler<'_> {
         }
         // Whether there have to be secrets is up to the algorithm.
         let judges_keys = asked.is_some() || !self.context.secrets.is_empty();
-        let fetched = raw.fetch.as_ref().map(|raw| self.fetched(raw, asked));
-        if asked == Some(Asked::Sns) && raw.fetch.is_none() {
-            self.wrong(
-                "algorithm",
-                "`sns` without `fetch`: nobody knows where its certificates are",
-                "write provider = \"sns\", or [sources.NAME.verify.fetch] with url and hosts",
-            );
+        let fetched = raw.fetch.as_ref().map(|fetch| {
+            self.ensure_no_own_key(raw);
+            self.fetched(fetch, asked)
+        });
+        if asked == Some(Asked::Sns) {
+            self.ensure_topic(raw, &asserts);
         }
         let keys = match (&kind, &fetched) {
             (_, Some(_)) => Some(Vec::new()),
+            // Only its certificates are keys, and they are fetched.
+            (Some(_), None) if asked == Some(Asked::Sns) => Some(Vec::new()),
             // It holds its own, each made for the algorithms of the table.
             (Some(Kind::Jwt(_)), None) => Some(Vec::new()),
             (Some(kind), None) if judges_keys => Some(self.keys(kind, &raw.secrets, lenient)),
@@ -288,6 +299,41 @@ impl Compiler<'_> {
             url,
             other_urls,
         })
+    }
+
+    /// Where the key is fetched, there is no other.
+    fn ensure_no_own_key(&mut self, raw: &RawScheme) {
+        let holds = raw.fetch.as_ref().and_then(|fetch| fetch.holds.as_deref());
+        // A shared key that stands in JSON is written in some form, too.
+        let is_certificate = holds.is_none_or(|holds| holds == CERTIFICATE);
+        let said = [
+            ("secrets", !raw.secrets.is_empty()),
+            ("key", raw.key.is_some() && is_certificate),
+        ];
+        for (key, _) in said.into_iter().filter(|(_, said)| *said) {
+            let what = format!("`{key}` says nothing about a key that is fetched");
+            self.wrong(key, what, "leave it out, or `fetch`");
+        }
+    }
+
+    /// Whoever has an account with Amazon has topics, and SNS signs for all of them.
+    fn ensure_topic(&mut self, raw: &RawScheme, asserts: &[Assertion]) {
+        if raw.fetch.is_none() {
+            self.wrong(
+                "algorithm",
+                "`sns` without `fetch`: nobody knows where its certificates are",
+                "write provider = \"sns\", or [sources.NAME.verify.fetch] with url and hosts",
+            );
+        }
+        // One that makes no sense has been reported.
+        let all_known = asserts.len() == raw.assert.len();
+        if all_known && !asserts.iter().any(|assert| assert.pins(sns::TOPIC)) {
+            self.wrong(
+                "algorithm",
+                "`sns` without its topics: anybody with an account at Amazon could send",
+                "say which: assert = [\"json:/TopicArn in arn:aws:sns:REGION:ACCOUNT:TOPIC\"]",
+            );
+        }
     }
 
     fn other_urls(&mut self, raw: &RawScheme, signs_url: bool) -> Vec<String> {
@@ -375,9 +421,8 @@ impl Compiler<'_> {
                 let pick = match pick.strip_prefix("config:") {
                     None => pick.clone(),
                     Some(name) => {
-                        let value = self.context.config.get(name).cloned();
-                        let missing = format!("`config` does not have `{name}`");
-                        self.take("list", value.ok_or(missing))?
+                        let value = config_value(self.context.config, name);
+                        self.take("list", value)?.to_owned()
                     }
                 };
                 Some(Named {
@@ -485,10 +530,10 @@ impl Compiler<'_> {
         let hosts = self.take("fetch", hosts);
         let path = raw.path.as_deref().map(PathPattern::parse).transpose();
         let path = self.take("fetch", path)?.unwrap_or_default();
-        let form = match raw.holds.as_deref() {
-            None | Some("certificate") => Form::Certificate,
+        let holds = match raw.holds.as_deref() {
+            None | Some(CERTIFICATE) => Holds::Certificate,
             Some(text) => match Place::parse(text) {
-                Ok(Place::Json(pointer)) => Form::Json(pointer),
+                Ok(Place::Json(pointer)) => Holds::Json(pointer),
                 _ => {
                     let what = format!("`holds` cannot be `{text}`");
                     let help = "it can be `certificate`, or `json:/pointer` to a shared key";
@@ -498,8 +543,8 @@ impl Compiler<'_> {
             },
         };
         let fits = match asked {
-            Some(Asked::Public(_) | Asked::Sns) => form == Form::Certificate,
-            Some(Asked::Signed(_)) => form != Form::Certificate,
+            Some(Asked::Public(_) | Asked::Sns) => holds == Holds::Certificate,
+            Some(Asked::Signed(_)) => holds != Holds::Certificate,
             Some(
                 Asked::Token | Asked::Basic | Asked::Jwt | Asked::Message | Asked::Certificate,
             ) => false,
@@ -511,7 +556,7 @@ impl Compiler<'_> {
                         \"json:/pointer\"` for `hmac-` algorithms";
             self.wrong("fetch", what, help);
         }
-        if !raw.names.is_empty() && form != Form::Certificate {
+        if !raw.names.is_empty() && holds != Holds::Certificate {
             let what = "`names` are for certificates";
             self.wrong("fetch", what, "leave them out");
         }
@@ -519,7 +564,7 @@ impl Compiler<'_> {
             url: url?,
             hosts: hosts?,
             path,
-            form,
+            holds,
             names: raw.names.clone(),
             authorities: Authorities::with(Vec::new()),
         })
@@ -654,23 +699,8 @@ impl Compiler<'_> {
     pub(super) fn keys(&mut self, kind: &Kind, labels: &[String], lenient: bool) -> Vec<Key> {
         let mut keys = Vec::new();
         let mut unfit = Vec::new();
-        let known = |label: &String| self.context.secrets.iter().any(|it| *it.label == **label);
-        let unknown: Vec<String> = labels.iter().filter(|it| !known(it)).cloned().collect();
-        for label in unknown {
-            let known: Vec<&str> = self.context.secrets.iter().map(|it| &*it.label).collect();
-            let help = did_you_mean(&label, &known);
-            self.wrong(
-                "secrets",
-                format!("no secret has the label `{label}`"),
-                help,
-            );
-        }
         let lenient = lenient && labels.is_empty();
-        let counts = |labelled: &Labelled| {
-            labels.is_empty() || labels.iter().any(|label| **label == *labelled.label)
-        };
-        let all = self.context.secrets.iter().enumerate();
-        for (position, labelled) in all.filter(|(_, labelled)| counts(labelled)) {
+        for (position, labelled) in counted(self.context, labels, &mut self.mistakes) {
             match ready(kind, labelled) {
                 Ok(ready) => keys.push(Key {
                     label: Arc::clone(&labelled.label),
@@ -694,6 +724,25 @@ impl Compiler<'_> {
         }
         keys
     }
+}
+
+/// The secrets that count in a table, with their positions: of `labels`, if there are any, only
+/// those. A label that no secret has is a mistake.
+pub(super) fn counted<'c>(
+    context: &Context<'c>,
+    labels: &[String],
+    mistakes: &mut Mistakes,
+) -> Vec<(usize, &'c Labelled)> {
+    let all = context.secrets;
+    let known: Vec<&str> = all.iter().map(|it| &*it.label).collect();
+    for label in labels.iter().filter(|it| !known.contains(&it.as_str())) {
+        let problem = Problem::error(&["secrets"], format!("no secret has the label `{label}`"));
+        let problem = problem.help(did_you_mean(label, &known));
+        mistakes.of_table.push(problem);
+    }
+    let counts = |it: &Labelled| labels.is_empty() || labels.iter().any(|l| **l == *it.label);
+    let all = all.iter().enumerate();
+    all.filter(|(_, labelled)| counts(labelled)).collect()
 }
 
 fn spot(text: &str) -> Result<Spot, String> {

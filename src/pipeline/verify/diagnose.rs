@@ -62,10 +62,7 @@ impl Verifier {
         refusal: &Refusal,
     ) -> Option<String> {
         let facts = Facts::of(inbound);
-        let scheme = self
-            .schemes
-            .iter()
-            .find(|scheme| scheme.check(&facts, None, now).is_err())?;
+        let scheme = self.failed(&facts, now)?;
         match refusal {
             Refusal::Absent(_) | Refusal::FieldAbsent(_) | Refusal::TimestampAbsent(_) => {
                 Some(scheme.similar_headers(&facts.head.headers))
@@ -119,6 +116,17 @@ impl Verifier {
 }
 
 impl Verifier {
+    /// The scheme of a refused request that does not pass.
+    fn failed(&self, facts: &Facts<'_>, now: Now) -> Option<&Scheme> {
+        // What was fetched is not at hand any more: such a scheme is the one that failed when no
+        // other did.
+        let (fetching, own): (Vec<&Scheme>, Vec<&Scheme>) =
+            self.schemes.iter().partition(|it| it.needs_evidence());
+        let mut own = own.into_iter();
+        let failed = own.find(|scheme| scheme.check(facts, None, now).is_err());
+        failed.or_else(|| fetching.first().copied())
+    }
+
     /// The label of the first secret of `other` with which the proof would hold here.
     pub(crate) fn holds_with_key_of(&self, other: &Self, inbound: &Inbound) -> Option<Arc<str>> {
         let facts = Facts::of(inbound);

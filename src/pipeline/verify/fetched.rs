@@ -6,23 +6,19 @@
 
 use std::sync::Arc;
 
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject as _;
-use serde_json::Value;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 use x509_parser::time::ASN1Time;
 
 use crate::authorities::Authorities;
 use crate::clock::Now;
-use crate::pipeline::evidence::{Document, Hosts, NotAllowed, Target};
+use crate::pipeline::evidence::{
+    Document, Errand, Holds, Hosts, NotAllowed, Target, certificates, text_at,
+};
 use crate::pipeline::expr::facts::Facts;
 use crate::pipeline::expr::{Found, Place};
 use crate::pipeline::verify::refusal::Refusal;
 use crate::pipeline::verify::scheme::{Key, Method, Ready};
 use crate::secret::Secret;
-
-/// Most certificates of a chain that are looked at.
-const CHAIN_MAX: usize = 8;
 
 /// What a key is called that has no label of its own.
 pub(super) const LABEL: &str = "fetched";
@@ -34,20 +30,12 @@ pub(super) struct FetchedKey {
     pub(super) url: Place,
     pub(super) hosts: Hosts,
     pub(super) path: PathPattern,
-    pub(super) form: Form,
+    /// What is at the URL.
+    pub(super) holds: Holds,
     /// The certificate must be for one of them, by the word of an authority. None: that it came
     /// from a listed host is enough.
     pub(super) names: Vec<String>,
     pub(super) authorities: Authorities,
-}
-
-/// What is at the URL.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Form {
-    /// A certificate in PEM, and maybe those that vouch for it.
-    Certificate,
-    /// JSON, with the key as a text at this pointer.
-    Json(String),
 }
 
 /// Which paths count: text, in which one `*` stands for anything but a slash.
@@ -85,7 +73,7 @@ impl PathPattern {
 
 impl FetchedKey {
     /// What the request names, if it may be called.
-    pub(super) fn target(&self, facts: &Facts<'_>) -> Result<Target, Refusal> {
+    fn target(&self, facts: &Facts<'_>) -> Result<Target, Refusal> {
         let place = || self.url.to_string();
         let refused = |why| Refusal::UrlNotAllowed {
             place: place(),
@@ -103,6 +91,12 @@ impl FetchedKey {
         } else {
             Err(refused(NotAllowed::Unlisted))
         }
+    }
+
+    /// What has to be fetched for this request.
+    pub(super) fn errand(&self, facts: &Facts<'_>, source: &Arc<str>) -> Result<Errand, Refusal> {
+        let target = self.target(facts)?;
+        Ok(Errand::get(source, target).holding(self.holds.clone()))
     }
 
     /// A URL that would be called, for who wants to try it.
@@ -126,27 +120,25 @@ impl FetchedKey {
         method: Method,
         now: Now,
     ) -> Result<Key, Refusal> {
-        let (ready, secret) = match (&self.form, method) {
-            (Form::Certificate, Method::Public { algorithm, .. }) => {
+        let (ready, secret) = match (&self.holds, method) {
+            (Holds::Certificate, Method::Public { algorithm, .. }) => {
                 let public = self.certified(&document.body, now)?;
                 let key = algorithm.public_key(&public);
                 let what = || format!("the certificate's key is not for {}", algorithm.name());
                 let key = key.ok_or_else(|| Refusal::Evidence(what()))?;
                 (Ready::Public(Box::new(key)), Secret::new(Vec::new()))
             }
-            (Form::Json(pointer), Method::Shared { algorithm, form }) => {
-                let json: Option<Value> = serde_json::from_slice(&document.body).ok();
-                let text = json.as_ref().and_then(|json| json.pointer(pointer));
-                let text = text.and_then(Value::as_str).filter(|text| !text.is_empty());
-                let key = text.and_then(|text| form.key(text.as_bytes()));
+            (Holds::Json(pointer), Method::Shared { algorithm, form }) => {
+                let text = text_at(&document.body, pointer).unwrap_or_default();
+                let key = form.key(text.as_bytes()).filter(|_| !text.is_empty());
                 let mac = key.and_then(|key| algorithm.keyed(&key));
                 let what = || format!("there is no key at {pointer}");
                 let mac = mac.ok_or_else(|| Refusal::Evidence(what()))?;
-                let text = text.unwrap_or_default().as_bytes().to_vec();
-                (Ready::Mac(Box::new(mac)), Secret::new(text))
+                (Ready::Mac(Box::new(mac)), Secret::new(text.into_bytes()))
             }
             // Compiling pairs them; anything else proves nothing.
-            (Form::Certificate, Method::Shared { .. }) | (Form::Json(_), Method::Public { .. }) => {
+            (Holds::Certificate, Method::Shared { .. })
+            | (Holds::Json(_), Method::Public { .. }) => {
                 return Err(Refusal::NoEvidence);
             }
         };
@@ -160,15 +152,11 @@ impl FetchedKey {
     /// The public key of a certificate that is to be believed at this moment.
     fn certified(&self, pem: &[u8], now: Now) -> Result<Vec<u8>, Refusal> {
         let unusable = |what: &str| Refusal::Evidence(what.to_owned());
-        let chain = CertificateDer::pem_slice_iter(pem).take(CHAIN_MAX);
-        let chain: Vec<_> = chain
-            .collect::<Result<_, _>>()
-            .map_err(|_not_pem| unusable("it is not PEM"))?;
-        let first = chain
-            .first()
-            .ok_or_else(|| unusable("there is no certificate in it"))?;
-        let (_, certificate) = X509Certificate::from_der(first)
-            .map_err(|_malformed| unusable("the certificate cannot be read"))?;
+        let chain = certificates(pem).map_err(unusable)?;
+        let first = chain.first().map(|first| X509Certificate::from_der(first));
+        let Some(Ok((_, certificate))) = first else {
+            return Err(unusable("the certificate cannot be read"));
+        };
         let at = ASN1Time::from_timestamp(now.wall.as_second())
             .map_err(|_beyond| unusable("the time is beyond what certificates can say"))?;
         if !certificate.validity().is_valid_at(at) {

@@ -163,7 +163,7 @@ impl Jwt {
             }
         }
         Err(match (tried, fetched, &self.origin) {
-            (0, None, Origin::Jwks(_)) => Refusal::NoEvidence,
+            (_, None, Origin::Jwks(_)) => Refusal::NoEvidence,
             (0, ..) => TokenFault::KeyUnknown(token.shown_kid()).into(),
             (tried, ..) => TokenFault::Signature(tried).into(),
         })

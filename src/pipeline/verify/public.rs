@@ -2,21 +2,18 @@
 //!
 //! What stands in `secrets` is the sender's public key, or a certificate with it.
 
-use aws_lc_rs::encoding::{AsDer as _, PublicKeyX509Der};
-use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::rsa::PublicEncryptingKey;
-use aws_lc_rs::signature::RsaKeyPair;
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P256_SHA256_FIXED,
     ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED, ECDSA_P384_SHA384_FIXED_SIGNING,
-    ED25519, EcdsaKeyPair, EcdsaSigningAlgorithm, Ed25519KeyPair, ParsedPublicKey,
-    RSA_PKCS1_2048_8192_SHA1_FOR_LEGACY_USE_ONLY, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256,
-    RSA_PSS_2048_8192_SHA512, RSA_PSS_SHA512, RsaSignatureEncoding, VerificationAlgorithm,
+    ED25519, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA1_FOR_LEGACY_USE_ONLY,
+    RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256, RSA_PSS_2048_8192_SHA512, RSA_PSS_SHA512,
+    VerificationAlgorithm,
 };
 use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, SubjectPublicKeyInfoDer};
+use rustls_pki_types::{CertificateDer, SubjectPublicKeyInfoDer};
 
 use crate::pipeline::verify::key::KeyForm;
+use crate::pipeline::verify::private::{SigningKind, is_long_enough};
 
 /// What PEM calls a public key of the form of PKCS #1 (RFC 8017, appendix A.1.1).
 const RSA_PUBLIC_KEY: &str = "RSA PUBLIC KEY";
@@ -113,60 +110,29 @@ impl PublicAlgorithm {
             Self::RsaPssSha512 => &RSA_PSS_2048_8192_SHA512,
         };
         let key = ParsedPublicKey::new(algorithm, bytes).ok()?;
-        if matches!(
+        let is_rsa = matches!(
             self,
             Self::RsaPkcs1Sha256 | Self::RsaPkcs1Sha1 | Self::Sns | Self::RsaPssSha512
-        ) {
-            // Otherwise the length is looked at only with a signature, and none would ever hold.
-            let der: PublicKeyX509Der<'_> = key.as_der().ok()?;
-            PublicEncryptingKey::from_der(der.as_ref()).ok()?;
-        }
-        Some(PublicKey(key))
+        );
+        (!is_rsa || is_long_enough(&key)).then_some(PublicKey(key))
     }
 
-    /// Signs as the sender does, with its private key in PEM (PKCS #8, or what OpenSSL writes).
+    /// Signs as the sender does, with its private key in PEM.
     ///
     /// # Errors
     ///
     /// What is wrong with the key, in words.
     pub(super) fn sign(self, private_key: &[u8], text: &[u8]) -> Result<Vec<u8>, String> {
-        let key = PrivateKeyDer::from_pem_slice(private_key)
-            .map_err(|error| format!("the signing key is no private key in PEM: {error}"))?;
-        let der = key.secret_der();
-        let unfit = |_rejected| format!("the signing key is not one for {}", self.name());
-        match self {
-            Self::Ed25519 => {
-                let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(der).map_err(unfit)?;
-                Ok(pair.sign(text).as_ref().to_vec())
-            }
-            Self::EcdsaP256Sha256 | Self::EcdsaP256Sha256Fixed | Self::EcdsaP384Sha384Fixed => {
-                let algorithm: &'static EcdsaSigningAlgorithm = match self {
-                    Self::EcdsaP256Sha256Fixed => &ECDSA_P256_SHA256_FIXED_SIGNING,
-                    Self::EcdsaP384Sha384Fixed => &ECDSA_P384_SHA384_FIXED_SIGNING,
-                    _ => &ECDSA_P256_SHA256_ASN1_SIGNING,
-                };
-                let pair = EcdsaKeyPair::from_private_key_der(algorithm, der).map_err(unfit)?;
-                let signature = pair.sign(&SystemRandom::new(), text);
-                let signature = signature.map_err(|_unspecified| "signing failed".to_owned())?;
-                Ok(signature.as_ref().to_vec())
-            }
-            Self::RsaPkcs1Sha1 => Err("nobody should sign with SHA-1 any more".to_owned()),
-            Self::RsaPkcs1Sha256 | Self::Sns | Self::RsaPssSha512 => {
-                let pair = match &key {
-                    PrivateKeyDer::Pkcs1(_) => RsaKeyPair::from_der(der),
-                    _ => RsaKeyPair::from_pkcs8(der),
-                };
-                let pair = pair.map_err(unfit)?;
-                let encoding: &RsaSignatureEncoding = match self {
-                    Self::RsaPssSha512 => &RSA_PSS_SHA512,
-                    _ => &RSA_PKCS1_SHA256,
-                };
-                let mut signature = vec![0; pair.public_modulus_len()];
-                pair.sign(encoding, &SystemRandom::new(), text, &mut signature)
-                    .map_err(|_unspecified| "signing failed".to_owned())?;
-                Ok(signature)
-            }
-        }
+        let signing = match self {
+            Self::Ed25519 => SigningKind::Ed25519,
+            Self::EcdsaP256Sha256 => SigningKind::Ecdsa(&ECDSA_P256_SHA256_ASN1_SIGNING),
+            Self::EcdsaP256Sha256Fixed => SigningKind::Ecdsa(&ECDSA_P256_SHA256_FIXED_SIGNING),
+            Self::EcdsaP384Sha384Fixed => SigningKind::Ecdsa(&ECDSA_P384_SHA384_FIXED_SIGNING),
+            Self::RsaPkcs1Sha1 => return Err("nobody should sign with SHA-1 any more".to_owned()),
+            Self::RsaPkcs1Sha256 | Self::Sns => SigningKind::Rsa(&RSA_PKCS1_SHA256),
+            Self::RsaPssSha512 => SigningKind::Rsa(&RSA_PSS_SHA512),
+        };
+        signing.sign(self.name(), private_key, text)
     }
 }
 

@@ -40,8 +40,8 @@ pub enum Refusal {
         /// `hex`, `base64` and so on.
         encoding: &'static str,
     },
-    /// More signatures than are looked at.
-    #[error("more than {0} signatures")]
+    /// More than is looked at.
+    #[error("more than {0} signatures, or parts that they cover")]
     TooMany(usize),
     /// Something that is signed is not there.
     #[error("{0} is absent, and the signature covers it")]

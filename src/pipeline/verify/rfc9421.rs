@@ -94,6 +94,18 @@ impl Message {
         Err(first.unwrap_or_else(|| Refusal::Absent("header Signature-Input".to_owned())))
     }
 
+    /// How much of the query every signature covers that counts.
+    pub(super) fn query_coverage(&self) -> Coverage {
+        let mut covered = self.covered.iter();
+        if covered.any(Component::is_whole_query) {
+            Coverage::Full
+        } else if self.covered.iter().any(Component::is_of_query) {
+            Coverage::Fields
+        } else {
+            Coverage::None
+        }
+    }
+
     /// The signatures that may be meant: at least one.
     fn candidates(&self, facts: &Facts<'_>) -> Result<Vec<Signed>, Refusal> {
         let mut signed = fields::signatures(&facts.head.headers, self.label.as_deref())?;

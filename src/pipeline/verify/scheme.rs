@@ -1,4 +1,4 @@
-//! One compiled table of `verify`: parse, compute, compare, and only then look at the time.
+//! One compiled table of `verify`: parse, compute, compare, look at the time.
 
 use std::sync::Arc;
 
@@ -142,12 +142,12 @@ impl Scheme {
         let Some(fetched) = &self.fetched else {
             return Ok(None);
         };
-        let target = fetched.target(facts)?;
+        let errand = fetched.errand(facts, source)?;
         self.decode(&self.signature.sent(facts)?)?;
         let timestamp = self.timestamp(facts)?;
         let given = self.given(facts, timestamp.as_deref());
         self.ensure_rest(&given, now)?;
-        Ok(Some(Errand::get(source, target)))
+        Ok(Some(errand))
     }
 
     /// Whether the request is proved, and by what.
@@ -260,8 +260,12 @@ impl Scheme {
 
     /// How much of the query the proof covers.
     pub(super) fn query_coverage(&self) -> Coverage {
-        let Kind::Signed(signing) = &self.kind else {
-            return Coverage::Token;
+        let signing = match &self.kind {
+            Kind::Signed(signing) => signing,
+            Kind::Message(message) => return message.query_coverage(),
+            Kind::Token | Kind::Basic | Kind::Jwt(_) | Kind::Certificate(_) => {
+                return Coverage::Token;
+            }
         };
         let has_url = |part: &Part| matches!(part, Part::Url(_));
         let has_value = |part: &Part| {

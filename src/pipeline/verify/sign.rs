@@ -51,8 +51,14 @@ impl Verifier {
     ///
     /// # Errors
     ///
-    /// A proof that stands in the body, in words.
+    /// A proof that stands in the body, or in no part of the request, in words.
     pub fn spoil(&self, head: &mut Head) -> Result<(), String> {
+        let of_connection = |scheme: &Scheme| matches!(scheme.kind, Kind::Certificate(_));
+        if self.schemes.iter().all(of_connection) {
+            return Err(
+                "there is nothing to spoil: no part of a request proves who sends".to_owned(),
+            );
+        }
         for scheme in &self.schemes {
             if matches!(scheme.kind, Kind::Message(_)) {
                 Message::spoil(head)?;
@@ -68,8 +74,8 @@ impl Verifier {
                 Some(Spot::HeadersLike { prefix, .. }) => {
                     put_header(head, &format!("{prefix}1"), "0")?;
                 }
-                Some(Spot::Each { .. }) => return Err(in_body(&scheme.signature)),
-                None => {}
+                // In the body, which is spoiled by itself.
+                Some(Spot::Each { .. }) | None => {}
             }
         }
         Ok(())

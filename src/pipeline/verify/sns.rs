@@ -11,6 +11,9 @@ use crate::pipeline::verify::refusal::Refusal;
 /// Where the signature stands, where nothing else is said.
 pub(super) const SIGNATURE: &str = "json:/Signature";
 
+/// Where the topic stands. Anybody can have one.
+pub(super) const TOPIC: &str = "json:/TopicArn";
+
 /// Fields of a notification. The subject is left out where there is none.
 const NOTIFICATION: [&str; 6] = [
     "Message",

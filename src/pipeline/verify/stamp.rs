@@ -117,7 +117,8 @@ impl Stamp {
         }
     }
 
-    /// Whether it is near enough to `now`. Called only once the signature holds.
+    /// Whether it is near enough to `now`. A yes says nothing until the signature holds: it is asked
+    /// before a key is fetched, too.
     pub(super) fn check(&self, text: &[u8], now: Timestamp) -> Result<(), Refusal> {
         // Also without a tolerance: text that is no time could move the border to what follows it.
         let Some(stamp) = self.read(text) else {

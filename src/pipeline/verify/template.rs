@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sha2::{Digest as _, Sha256};
 
+use crate::config::problem::Problem;
 use crate::pipeline::expr::facts::Facts;
 use crate::pipeline::expr::{Found, Place};
 use crate::pipeline::verify::refusal::Refusal;
 use crate::pipeline::verify::sns;
-use crate::pipeline::verify::words::did_you_mean;
+use crate::pipeline::verify::words::{config_value, did_you_mean};
 
 /// A compiled template.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -84,7 +85,7 @@ impl Template {
     }
 
     /// Compiles a template. `{{` and `}}` stand for braces.
-    pub(super) fn parse(text: &str, config: &BTreeMap<String, String>) -> Result<Self, String> {
+    pub(super) fn parse(text: &str, config: &BTreeMap<String, String>) -> Result<Self, Problem> {
         let mut parts = Vec::new();
         let mut literal = String::new();
         let mut rest = text;
@@ -110,9 +111,11 @@ impl Template {
                 }
                 rest = tail;
             } else if from.starts_with('{') {
-                return Err("a `{` without its `}`; a brace itself is written `{{`".to_owned());
+                let what = "a `{` without its `}`; a brace itself is written `{{`";
+                return Err(Problem::here(what));
             } else {
-                return Err("a `}` without its `{`; a brace itself is written `}}`".to_owned());
+                let what = "a `}` without its `{`; a brace itself is written `}}`";
+                return Err(Problem::here(what));
             }
         }
         literal.push_str(rest);
@@ -223,7 +226,7 @@ fn push_literal(parts: &mut Vec<Part>, literal: &mut String) {
     }
 }
 
-fn part(word: &str, config: &BTreeMap<String, String>) -> Result<Part, String> {
+fn part(word: &str, config: &BTreeMap<String, String>) -> Result<Part, Problem> {
     Ok(match word {
         "body" => Part::Body,
         "body|crc32" => Part::BodyCrc32,
@@ -238,7 +241,7 @@ fn part(word: &str, config: &BTreeMap<String, String>) -> Result<Part, String> {
     })
 }
 
-fn part_with_argument(word: &str, config: &BTreeMap<String, String>) -> Result<Part, String> {
+fn part_with_argument(word: &str, config: &BTreeMap<String, String>) -> Result<Part, Problem> {
     if let Some(list) = word
         .strip_prefix("sort(")
         .and_then(|list| list.strip_suffix(')'))
@@ -247,12 +250,7 @@ fn part_with_argument(word: &str, config: &BTreeMap<String, String>) -> Result<P
         return items.collect::<Result<_, _>>().map(Part::Sort);
     }
     if let Some(name) = word.strip_prefix("config:") {
-        return match config.get(name) {
-            Some(value) => Ok(Part::Literal(value.clone())),
-            None => Err(format!(
-                "`{{{word}}}` asks for `{name}`, which `config` does not have"
-            )),
-        };
+        return config_value(config, name).map(|value| Part::Literal(value.to_owned()));
     }
     let (expression, optional) = match word.strip_suffix('?') {
         Some(expression) => (expression, true),
@@ -260,9 +258,10 @@ fn part_with_argument(word: &str, config: &BTreeMap<String, String>) -> Result<P
     };
     if !expression.contains(':') {
         let help = did_you_mean(word, &WORDS);
-        return Err(format!("`{{{word}}}` is not known; {help}"));
+        return Err(Problem::here(format!("`{{{word}}}` is not known; {help}")));
     }
-    Place::parse(expression).map(|place| Part::Value { place, optional })
+    let place = Place::parse(expression)?;
+    Ok(Part::Value { place, optional })
 }
 
 impl Part {

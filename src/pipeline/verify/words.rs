@@ -1,5 +1,9 @@
 //! What would be right, for a word that is not.
 
+use std::collections::BTreeMap;
+
+use crate::config::problem::Problem;
+
 /// How alike two words must be to be suggested, from 0 to 1.
 const ALIKE_MIN: f64 = 0.8;
 
@@ -15,6 +19,25 @@ pub(crate) fn did_you_mean(word: &str, known: &[&str]) -> String {
         Some((score, best)) if *score >= ALIKE_MIN => format!("did you mean `{best}`? {list}"),
         _ => list,
     }
+}
+
+/// What `config` has under a name that a template asks for.
+///
+/// # Errors
+///
+/// It has nothing there; the help says how to give it.
+pub(crate) fn config_value<'c>(
+    config: &'c BTreeMap<String, String>,
+    name: &str,
+) -> Result<&'c str, Problem> {
+    let value = config.get(name).map(String::as_str);
+    value.ok_or_else(|| {
+        let help = format!(
+            "write config.{name} = \"...\" in [sources.NAME]; of a provider, `hookgate providers \
+             PROVIDER` says what it is"
+        );
+        Problem::here(format!("`config` does not have `{name}`")).help(help)
+    })
 }
 
 /// "there are `a`, `b` and `c`".

@@ -108,6 +108,7 @@ fn a_hopeless_request_makes_nobody_fetch_anything() {
         ("paypal_cert_url", "paypal-algorithm"),
         ("connectwise", "connectwise-host"),
         ("connectwise", "connectwise-port"),
+        ("connectwise", "connectwise-other-company"),
     ];
     for (file, id) in hopeless {
         let source = reader::read(text(file).unwrap());

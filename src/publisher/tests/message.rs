@@ -1,6 +1,6 @@
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 
-use super::super::message::{Message, Shape, cut};
+use super::super::message::{Message, Shape};
 use super::{config, delivery};
 use crate::delivery::{Delivery, Lane, Origin};
 
@@ -209,13 +209,4 @@ fn properties_that_do_not_fit_are_left_out() {
     assert_eq!(*message.properties.content_type(), None);
     let kind = text(&headers(&message), "cloudEvents_type");
     assert_eq!(kind, Some("t".repeat(256)), "the header has it");
-}
-
-#[test]
-fn texts_are_cut_between_characters() {
-    assert_eq!(cut("abc", 5), "abc");
-    assert_eq!(cut("abc", 2), "ab");
-    assert_eq!(cut("a\u{20ac}b", 3), "a");
-    assert_eq!(cut("a\u{20ac}b", 4), "a\u{20ac}");
-    assert_eq!(cut("", 0), "");
 }

@@ -58,7 +58,6 @@ const UNSIGNED: &[(&str, &str)] = &[
     ("eventgrid-entra", "the issuer's private key"),
     ("fusionauth", "the issuer's private key"),
     ("msgraph-rich", "the issuer's private key"),
-    ("msgraph", "the proof stands in the body"),
     ("notion", "there is no secret to sign with"),
     ("oidc", "the issuer's private key"),
     ("paypal-cert-url", "the key is fetched"),

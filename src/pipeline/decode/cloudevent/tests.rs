@@ -116,19 +116,26 @@ fn structured() {
         ("type", json!("x".repeat(1_025)), "longer than 1024 bytes"),
         ("time", json!("yesterday"), "is not in RFC 3339"),
         ("data_base64", json!("AA=="), "has `data` and `data_base64`"),
+        ("data_base64", json!(5), "has `data` and `data_base64`"),
     ] {
         let mut event = event();
         event[member] = value;
         let why = read(&[STRUCTURED], &event.to_string()).unwrap_err();
         assert!(why.contains(words), "{why}");
     }
+    let mut event = event();
+    event["data_base64"] = Value::Null;
+    let document = read(&[STRUCTURED], &event.to_string()).unwrap();
+    assert_eq!(document.json, Some(json!({"total": 7})), "null is absent");
+    event.as_object_mut().unwrap().remove("data");
+    event["data_base64"] = json!(5);
+    let why = read(&[STRUCTURED], &event.to_string()).unwrap_err();
+    assert_eq!(why, "the CloudEvent's `data_base64` is not a text");
     assert_eq!(
         read(&[STRUCTURED], "[]").unwrap_err(),
         "a CloudEvent is a JSON object"
     );
     for (packed, data) in [("eyJhIjoxfQ==", json!({"a": 1})), ("AA==", Value::Null)] {
-        let mut event = event();
-        event.as_object_mut().unwrap().remove("data");
         event["data_base64"] = json!(packed);
         let document = read(&[STRUCTURED], &event.to_string()).unwrap();
         assert_eq!(document.json, Some(data));

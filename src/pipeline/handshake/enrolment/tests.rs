@@ -82,7 +82,7 @@ fn set_up() -> (Enrolment, Arc<Memory>, Now) {
 /// Opens a window and captures.
 fn enrol(enrolment: &Enrolment, secret: &[u8], now: Now, replace: bool) {
     enrolment.open(now, MINUTE, replace).unwrap();
-    enrolment.capture(secret, now).unwrap();
+    assert!(enrolment.capture(secret, now).unwrap());
 }
 
 /// The label of the secret that proves a request signed with `secret`.
@@ -134,7 +134,8 @@ fn a_window_takes_one_secret_and_closes() {
     let refused = enrolment.capture(SECOND, now).unwrap_err();
     assert!(matches!(refused, NotTaken::Closed), "it is frozen");
     // Its provider did not get the answer and asks again.
-    enrolment.capture(FIRST, after(now, 2 * MINUTE)).unwrap();
+    let again = enrolment.capture(FIRST, after(now, 2 * MINUTE));
+    assert!(!again.unwrap(), "it is there already");
     let kept = memory.last();
     assert_eq!((kept.captured, kept.window), (1, None));
     assert_eq!(kept.current.unwrap().secret.expose(), FIRST);
@@ -190,13 +191,100 @@ fn the_former_secret_counts_until_the_new_one_has_verified_something() {
     {
         let found = proved(&enrolment, secret);
         assert_eq!(found.as_deref(), Some(label));
-        assert_eq!(enrolment.supersedes(found.as_deref()), supersedes);
+        let moment = after(now, OVERLAP);
+        assert_eq!(enrolment.supersedes(found.as_deref(), moment), supersedes);
+        let soon = after(now, OVERLAP - MINUTE);
+        assert!(!enrolment.supersedes(found.as_deref(), soon), "{label}");
+        assert!(!enrolment.retire(found.as_deref(), soon).unwrap());
     }
     assert!(memory.last().former.is_some());
-    enrolment.retire().unwrap();
+    let moment = after(now, OVERLAP);
+    assert!(enrolment.retire(Some("enrolled-2"), moment).unwrap());
     assert_eq!(proved(&enrolment, FIRST), None);
-    assert!(!enrolment.supersedes(Some("enrolled-2")));
+    assert!(!enrolment.supersedes(Some("enrolled-2"), moment));
     assert!(memory.last().former.is_none());
+}
+
+/// A stranger was faster than the provider.
+#[test]
+fn forgetting_steps_back_to_the_former_secret_while_there_is_one() {
+    let (enrolment, memory, now) = set_up();
+    enrol(&enrolment, FIRST, now, false);
+    enrol(&enrolment, SECOND, now, false);
+    enrolment.forget().unwrap();
+    assert_eq!(proved(&enrolment, SECOND), None);
+    assert_eq!(proved(&enrolment, FIRST).as_deref(), Some("enrolled-1"));
+    let kept = memory.last();
+    assert_eq!((kept.captured, kept.former.is_some()), (2, false));
+    assert_eq!(kept.current.unwrap().number, 1);
+    enrolment.forget().unwrap();
+    assert!(enrolment.verifier().is_none());
+    assert!(memory.last().current.is_none());
+}
+
+/// An event that the second secret has proved is settled after the third has come.
+#[test]
+fn who_was_superseded_meanwhile_retires_nobody() {
+    let (enrolment, _, now) = set_up();
+    enrol(&enrolment, FIRST, now, false);
+    enrol(&enrolment, SECOND, now, false);
+    let moment = after(now, OVERLAP);
+    assert!(enrolment.supersedes(Some("enrolled-2"), moment));
+    enrol(&enrolment, b"third-secret-of-asana", moment, false);
+    assert!(!enrolment.retire(Some("enrolled-2"), moment).unwrap());
+    assert_eq!(proved(&enrolment, SECOND).as_deref(), Some("enrolled-2"));
+}
+
+/// A disk that does not answer before it is told to.
+#[derive(Debug)]
+struct Stuck(Mutex<std::sync::mpsc::Receiver<()>>);
+
+impl Keep for Stuck {
+    fn keep(&self, _source: &str, _record: &Record) -> io::Result<()> {
+        let told = self.0.lock().unwrap().recv();
+        told.map_err(io::Error::other)
+    }
+}
+
+#[tokio::test]
+async fn nobody_waits_for_the_disk_to_let_a_secret_go() {
+    let (enrolment, _, now) = set_up();
+    enrol(&enrolment, FIRST, now, false);
+    enrol(&enrolment, SECOND, now, false);
+    let moment = after(now, OVERLAP);
+    {
+        let _changing = enrolment.turn();
+        assert!(!enrolment.retire(Some("enrolled-2"), moment).unwrap());
+    }
+    let (release, stuck) = std::sync::mpsc::channel();
+    let record = enrolment.record();
+    let keeper = Arc::new(Stuck(Mutex::new(stuck)));
+    enrolment.recall(record, keeper, now).unwrap();
+    let enrolment = Arc::new(enrolment);
+    let settling = settle(&enrolment, Some("enrolled-2"), moment, Instant::now());
+    let waited = tokio::time::timeout(Duration::from_secs(10), settling).await;
+    drop(release);
+    waited.unwrap();
+}
+
+#[tokio::test]
+async fn what_cannot_be_stored_is_not_said_to_be_the_journals_fault() {
+    let (enrolment, memory, now) = set_up();
+    enrolment.open(now, MINUTE, false).unwrap();
+    memory.is_broken.store(true, Ordering::Relaxed);
+    let offer = Offer {
+        secret: Secret::new(FIRST.to_vec()),
+        reply: HandshakeReply {
+            status: http::StatusCode::OK,
+            content_type: String::new(),
+            headers: HeaderMap::new(),
+            body: String::new(),
+        },
+    };
+    let deadline = Instant::now() + MINUTE;
+    let taken = take(offer, Some(&Arc::new(enrolment)), now, deadline).await;
+    let why = "it cannot be stored: full".to_owned();
+    assert_eq!(taken.unwrap_err(), Reject::SecretNotStored(why));
 }
 
 #[test]

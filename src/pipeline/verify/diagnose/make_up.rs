@@ -23,13 +23,7 @@ impl Verifier {
             return None;
         }
         let facts = Facts::of(inbound);
-        // What was fetched is not at hand any more: such a scheme is the one that failed when no
-        // other did.
-        let (fetching, own): (Vec<&Scheme>, Vec<&Scheme>) =
-            self.schemes.iter().partition(|it| it.needs_evidence());
-        let mut own = own.into_iter();
-        let failed = own.find(|scheme| scheme.check(&facts, None, now).is_err());
-        let scheme = failed.or_else(|| fetching.first().copied())?;
+        let scheme = self.failed(&facts, now)?;
         Some(scheme.tried(&facts, now.wall))
     }
 }

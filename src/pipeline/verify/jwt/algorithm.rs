@@ -1,18 +1,15 @@
 //! `alg` (RFC 7518, section 3.1; RFC 8037), as the list of a source names it.
 
-use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED,
-    ECDSA_P384_SHA384_FIXED_SIGNING, ED25519, EcdsaKeyPair, EcdsaSigningAlgorithm, Ed25519KeyPair,
-    RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA384, RSA_PKCS1_2048_8192_SHA512,
-    RSA_PKCS1_SHA256, RSA_PKCS1_SHA384, RSA_PKCS1_SHA512, RSA_PSS_2048_8192_SHA256,
-    RSA_PSS_2048_8192_SHA384, RSA_PSS_2048_8192_SHA512, RSA_PSS_SHA256, RSA_PSS_SHA384,
-    RSA_PSS_SHA512, RsaEncoding, RsaKeyPair, VerificationAlgorithm,
+    ECDSA_P384_SHA384_FIXED_SIGNING, ED25519, RSA_PKCS1_2048_8192_SHA256,
+    RSA_PKCS1_2048_8192_SHA384, RSA_PKCS1_2048_8192_SHA512, RSA_PKCS1_SHA256, RSA_PKCS1_SHA384,
+    RSA_PKCS1_SHA512, RSA_PSS_2048_8192_SHA256, RSA_PSS_2048_8192_SHA384, RSA_PSS_2048_8192_SHA512,
+    RSA_PSS_SHA256, RSA_PSS_SHA384, RSA_PSS_SHA512, VerificationAlgorithm,
 };
-use rustls_pki_types::PrivateKeyDer;
-use rustls_pki_types::pem::PemObject as _;
 
 use crate::pipeline::verify::mac::Algorithm as MacAlgorithm;
+use crate::pipeline::verify::private::SigningKind;
 
 /// How a token is signed. There is no `none`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,61 +112,26 @@ impl TokenAlgorithm {
         })
     }
 
-    /// Signs as the issuer does, with its private key in PEM (PKCS #8, or what OpenSSL writes).
+    /// Signs as the issuer does, with its private key in PEM.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the key, in words.
     pub(super) fn sign(self, private_key: &[u8], text: &[u8]) -> Result<Vec<u8>, String> {
-        let key = PrivateKeyDer::from_pem_slice(private_key)
-            .map_err(|error| format!("the signing key is no private key in PEM: {error}"))?;
-        match self {
+        let signing = match self {
             Self::Hs256 | Self::Hs384 | Self::Hs512 => {
-                Err(format!("{} is made with the shared secret", self.name()))
+                return Err(format!("{} is made with the shared secret", self.name()));
             }
-            Self::Rs256 => self.sign_rsa(&RSA_PKCS1_SHA256, &key, text),
-            Self::Rs384 => self.sign_rsa(&RSA_PKCS1_SHA384, &key, text),
-            Self::Rs512 => self.sign_rsa(&RSA_PKCS1_SHA512, &key, text),
-            Self::Ps256 => self.sign_rsa(&RSA_PSS_SHA256, &key, text),
-            Self::Ps384 => self.sign_rsa(&RSA_PSS_SHA384, &key, text),
-            Self::Ps512 => self.sign_rsa(&RSA_PSS_SHA512, &key, text),
-            Self::Es256 => self.sign_ecdsa(&ECDSA_P256_SHA256_FIXED_SIGNING, &key, text),
-            Self::Es384 => self.sign_ecdsa(&ECDSA_P384_SHA384_FIXED_SIGNING, &key, text),
-            Self::EdDsa => {
-                let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(key.secret_der());
-                let pair = pair.map_err(|_rejected| self.unfit())?;
-                Ok(pair.sign(text).as_ref().to_vec())
-            }
-        }
-    }
-
-    fn sign_rsa(
-        self,
-        padding: &'static dyn RsaEncoding,
-        key: &PrivateKeyDer<'_>,
-        text: &[u8],
-    ) -> Result<Vec<u8>, String> {
-        let pair = match key {
-            PrivateKeyDer::Pkcs1(_) => RsaKeyPair::from_der(key.secret_der()),
-            _ => RsaKeyPair::from_pkcs8(key.secret_der()),
+            Self::Rs256 => SigningKind::Rsa(&RSA_PKCS1_SHA256),
+            Self::Rs384 => SigningKind::Rsa(&RSA_PKCS1_SHA384),
+            Self::Rs512 => SigningKind::Rsa(&RSA_PKCS1_SHA512),
+            Self::Ps256 => SigningKind::Rsa(&RSA_PSS_SHA256),
+            Self::Ps384 => SigningKind::Rsa(&RSA_PSS_SHA384),
+            Self::Ps512 => SigningKind::Rsa(&RSA_PSS_SHA512),
+            Self::Es256 => SigningKind::Ecdsa(&ECDSA_P256_SHA256_FIXED_SIGNING),
+            Self::Es384 => SigningKind::Ecdsa(&ECDSA_P384_SHA384_FIXED_SIGNING),
+            Self::EdDsa => SigningKind::Ed25519,
         };
-        let pair = pair.map_err(|_rejected| self.unfit())?;
-        let mut signature = vec![0; pair.public_modulus_len()];
-        pair.sign(padding, &SystemRandom::new(), text, &mut signature)
-            .map_err(|_unspecified| "signing failed".to_owned())?;
-        Ok(signature)
-    }
-
-    fn sign_ecdsa(
-        self,
-        algorithm: &'static EcdsaSigningAlgorithm,
-        key: &PrivateKeyDer<'_>,
-        text: &[u8],
-    ) -> Result<Vec<u8>, String> {
-        let pair = EcdsaKeyPair::from_private_key_der(algorithm, key.secret_der());
-        let pair = pair.map_err(|_rejected| self.unfit())?;
-        let signature = pair.sign(&SystemRandom::new(), text);
-        let signature = signature.map_err(|_unspecified| "signing failed".to_owned())?;
-        Ok(signature.as_ref().to_vec())
-    }
-
-    fn unfit(self) -> String {
-        format!("the signing key is not one for {}", self.name())
+        signing.sign(self.name(), private_key, text)
     }
 }

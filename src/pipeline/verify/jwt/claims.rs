@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::fault::TokenFault;
 use super::token::shown;
-use crate::pipeline::expr::scalar;
+use crate::pipeline::expr::{scalar, unescaped};
 
 /// How far two clocks may be apart when the configuration does not say.
 pub(super) const LEEWAY_DEFAULT: Duration = Duration::from_mins(1);
@@ -195,11 +195,6 @@ impl Claim {
             }
         }
     }
-}
-
-/// RFC 6901, section 4.
-fn unescaped(segment: &str) -> String {
-    segment.replace("~1", "/").replace("~0", "~")
 }
 
 /// A time of the claims. Whole seconds only, so that no two readers round it differently.

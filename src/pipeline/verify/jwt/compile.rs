@@ -13,7 +13,7 @@ use crate::config::problem::Problem;
 use crate::config::raw::RawScheme;
 use crate::pipeline::evidence::Target;
 use crate::pipeline::verify::Context;
-use crate::pipeline::verify::compile::Mistakes;
+use crate::pipeline::verify::compile::{Mistakes, counted};
 use crate::pipeline::verify::key::{Encoding, KeyForm};
 use crate::pipeline::verify::public::PublicForm;
 use crate::pipeline::verify::template::{Part, Template, UrlForm};
@@ -232,7 +232,7 @@ impl<'a> Compiler<'a> {
     fn constant(&mut self, path: &[&str], text: &str) -> Option<String> {
         let result = constant(text, self.context);
         result
-            .map_err(|what| self.mistakes.of_table.push(Problem::error(path, what)))
+            .map_err(|problem| self.mistakes.of_table.push(problem.under(path)))
             .ok()
     }
 
@@ -295,25 +295,16 @@ impl<'a> Compiler<'a> {
 
     /// The secrets that count in this table, with their positions.
     fn counted(&mut self) -> Vec<(usize, &'a Labelled)> {
-        let labels = &self.raw.secrets;
-        let all = self.context.secrets;
-        let known: Vec<&str> = all.iter().map(|it| &*it.label).collect();
-        for label in labels
-            .iter()
-            .filter(|label| !known.contains(&label.as_str()))
-        {
-            let what = format!("no secret has the label `{label}`");
-            self.wrong(&["secrets"], what, did_you_mean(label, &known));
-        }
-        let counts = |it: &Labelled| labels.is_empty() || labels.iter().any(|l| **l == *it.label);
-        all.iter()
-            .enumerate()
-            .filter(|(_, labelled)| counts(labelled))
-            .collect()
+        counted(self.context, &self.raw.secrets, self.mistakes)
     }
 
-    /// Keys of the source's secrets; of those that the table names, if it names any.
+    /// Keys of the source's secrets; of those that the table names, if it names any. Where keys are
+    /// published too, a secret that is there for another table is none of them.
     fn keys(&mut self, algorithms: &[TokenAlgorithm], lenient: bool) -> Vec<TokenKey> {
+        let is_fetched = self.raw.token.jwks.is_some();
+        if is_fetched && lenient && self.raw.secrets.is_empty() {
+            return Vec::new();
+        }
         let counted = self.counted();
         let mut keys = Vec::new();
         let mut unfit = Vec::new();
@@ -327,7 +318,6 @@ impl<'a> Compiler<'a> {
                 }
             }
         }
-        let is_fetched = self.raw.token.jwks.is_some();
         if self.context.secrets.is_empty() && !is_fetched {
             let what = "there is no key to verify tokens with";
             let help = "write `jwks = \"https://...\"`, or `secrets` with the issuer's public key";
@@ -335,7 +325,7 @@ impl<'a> Compiler<'a> {
                 .of_source
                 .push(Problem::error(&["secrets"], what).help(help));
         }
-        let may_pass = lenient && self.raw.secrets.is_empty() && (is_fetched || !keys.is_empty());
+        let may_pass = lenient && self.raw.secrets.is_empty() && !keys.is_empty();
         if !may_pass && !algorithms.is_empty() {
             self.mistakes.of_source.append(&mut unfit);
         }
@@ -382,12 +372,13 @@ impl<'a> Compiler<'a> {
 }
 
 /// A text with `{config:NAME}` and `{url}` filled in.
-fn constant(text: &str, context: &Context<'_>) -> Result<String, String> {
+fn constant(text: &str, context: &Context<'_>) -> Result<String, Problem> {
     let template = Template::parse(text, context.config)?;
     let is_known = |part: &Part| matches!(part, Part::Literal(_) | Part::Url(UrlForm::AsIs));
     if template.any(|part| !is_known(part)) {
-        return Err("only `{config:NAME}` and `{url}` are known before a request comes".to_owned());
+        let what = "only `{config:NAME}` and `{url}` are known before a request comes";
+        return Err(Problem::here(what));
     }
     let constant = template.constant(context.url.as_deref());
-    constant.ok_or_else(|| "`{url}` needs `public_url` under `[server]`".to_owned())
+    constant.ok_or_else(|| Problem::here("`{url}` needs `public_url` under `[server]`"))
 }

@@ -72,7 +72,7 @@ impl Jwt {
         }
     }
 
-    /// What keys the tokens ask for that are not among the source's own.
+    /// What keys the tokens ask for that none of the source's own has signed.
     fn wanted(
         &self,
         signature: &Signature,
@@ -85,7 +85,11 @@ impl Jwt {
             let token = Token::parse(&sent.text)?;
             let algorithm = self.algorithm(&token)?;
             self.rules.check(&token.claims, now.wall)?;
-            let is_own = |key: &TokenKey| key.is_for(algorithm, token.kid.as_deref());
+            // That one is for it says little: a key without a `kid` is for every token.
+            let is_own = |key: &TokenKey| {
+                key.is_for(algorithm, token.kid.as_deref())
+                    && key.verifies(algorithm, token.signed, &token.signature)
+            };
             if !self.fixed.iter().any(is_own) {
                 wanted.push((algorithm, token.kid));
             }

@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use super::token::TOKEN_BYTES_MAX;
 use crate::pipeline::decode::json;
 use crate::pipeline::evidence::{
-    Action, DOCUMENT_BYTES_MAX, Document, Errand, Fetching, Hindrance, Target, Unfetched,
+    Action, Asker, Document, Errand, Fetching, Hindrance, Target, Unfetched,
 };
 
 /// How long a yes counts when the configuration does not say. A token that is withdrawn counts so
@@ -33,6 +33,10 @@ const REFUSED_KEPT: Duration = Duration::from_secs(10);
 
 /// How long it counts that there was no answer.
 const FAILURE_KEPT: Duration = Duration::from_secs(2);
+
+/// How long a question may be under way: longer than any fetch. One that has been for longer has an
+/// answer that nobody has looked at.
+const UNDER_WAY_MAX: Duration = Duration::from_mins(1);
 
 /// Most tokens whose answers are kept.
 const TOKENS_MAX: usize = 4_096;
@@ -48,8 +52,10 @@ pub(super) struct Introspection {
 /// A question, and its answer once that is there.
 struct Asked {
     at: Instant,
-    answer: Shared<BoxFuture<'static, Result<TokenWord, Unfetched>>>,
+    answer: Answer,
 }
+
+type Answer = Shared<BoxFuture<'static, Result<TokenWord, Unfetched>>>;
 
 /// What the authorization server says of a token. `None`: it does not count.
 #[derive(Clone, Debug)]
@@ -111,27 +117,34 @@ impl Introspection {
         source: &Arc<str>,
         fetching: &dyn Fetching,
         now: Instant,
-    ) -> Shared<BoxFuture<'static, Result<TokenWord, Unfetched>>> {
+    ) -> Answer {
         let hash: [u8; 32] = Sha256::digest(token).into();
         let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(asked) = asked.get(&hash).filter(|it| self.counts(it, now)) {
-            return asked.answer.clone();
+        let last = asked.get(&hash);
+        if let Some(last) = last.filter(|it| self.counts(it, now)) {
+            return last.answer.clone();
         }
-        if asked.len() >= TOKENS_MAX {
-            asked.retain(|_, asked| self.counts(asked, now));
-        }
-        if asked.len() >= TOKENS_MAX {
-            // Strangers make up as many tokens as they like; whose answer is forgotten is asked
-            // about again.
-            let oldest = asked.iter().min_by_key(|(_, asked)| asked.at);
-            let oldest = oldest.map(|(hash, _)| *hash);
-            oldest.and_then(|hash| asked.remove(&hash));
-        }
+        // Anybody can make a token up, but not one that counted a while ago.
+        let asker = match last {
+            Some(last) if last.is_yes() => Asker::Known,
+            Some(_) | None => Asker::Stranger,
+        };
         let answer = fetching
-            .fetch(self.errand(token, source))
+            .fetch(self.errand(token, source).asked_by(asker))
             .map(|answer| answer.and_then(|document| word(&document)))
             .boxed()
             .shared();
+        let at_once = answer.clone().now_or_never();
+        if matches!(at_once, Some(Err(Unfetched::TooMany))) {
+            // It was not asked, so there is nothing to keep.
+            return answer;
+        }
+        if asked.len() >= TOKENS_MAX && !asked.contains_key(&hash) {
+            // What is forgotten is asked about again; those that never counted first.
+            let first = asked.iter().min_by_key(|(_, it)| (it.is_yes(), it.at));
+            let first = first.map(|(hash, _)| *hash);
+            first.and_then(|hash| asked.remove(&hash));
+        }
         let question = Asked {
             at: now,
             answer: answer.clone(),
@@ -140,10 +153,11 @@ impl Introspection {
         answer
     }
 
-    /// Whether it need not be asked again. A question without an answer is still under way.
+    /// Whether it need not be asked again.
     fn counts(&self, asked: &Asked, now: Instant) -> bool {
-        let kept = match asked.answer.peek() {
-            None => return true,
+        // Who asked may have gone before the answer came.
+        let kept = match asked.answer.clone().now_or_never() {
+            None => UNDER_WAY_MAX,
             Some(Ok(TokenWord(Some(_)))) => self.cache,
             Some(Ok(TokenWord(None))) => REFUSED_KEPT.min(self.cache),
             Some(Err(_)) => FAILURE_KEPT,
@@ -161,12 +175,14 @@ impl Introspection {
             form,
             authorization: Some(self.authorization.clone()),
         };
-        Errand {
-            source: Arc::clone(source),
-            target: self.target.clone(),
-            action,
-            bytes_max: DOCUMENT_BYTES_MAX,
-        }
+        Errand::get(source, self.target.clone()).by(action)
+    }
+}
+
+impl Asked {
+    /// Whether the server has said that the token counts.
+    fn is_yes(&self) -> bool {
+        matches!(self.answer.peek(), Some(Ok(TokenWord(Some(_)))))
     }
 }
 

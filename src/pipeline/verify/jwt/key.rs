@@ -10,6 +10,7 @@ use subtle::ConstantTimeEq as _;
 
 use super::algorithm::{KeyKind, TokenAlgorithm};
 use crate::pipeline::verify::mac::Mac;
+use crate::pipeline::verify::private::is_long_enough;
 
 /// One key of an issuer.
 pub(super) struct TokenKey {
@@ -63,7 +64,8 @@ impl TokenKey {
         let bytes = material.bytes()?;
         let ready = algorithms.iter().filter_map(|&algorithm| {
             let key = ParsedPublicKey::new(algorithm.verification()?, &bytes).ok()?;
-            let is_right = material.is_of(algorithm.kind()) && is_long_enough(algorithm, &key);
+            let is_long = algorithm.kind() != KeyKind::Rsa || is_long_enough(&key);
+            let is_right = is_long && material.is_of(algorithm.kind());
             is_right.then(|| (algorithm, Ready::Public(Box::new(key))))
         });
         Self::of(label, kid, ready.collect())
@@ -123,15 +125,6 @@ impl TokenKey {
     pub(super) fn algorithm(&self) -> Option<TokenAlgorithm> {
         self.ready.first().map(|(algorithm, _)| *algorithm)
     }
-}
-
-/// The length of an RSA key is looked at only with a signature, and then none would ever hold.
-fn is_long_enough(algorithm: TokenAlgorithm, key: &ParsedPublicKey) -> bool {
-    if algorithm.kind() != KeyKind::Rsa {
-        return true;
-    }
-    let der: Result<PublicKeyX509Der<'_>, _> = key.as_der();
-    der.is_ok_and(|der| PublicEncryptingKey::from_der(der.as_ref()).is_ok())
 }
 
 impl Material {

@@ -170,6 +170,10 @@ fn table(algorithms: &[&str]) -> RawScheme {
 }
 
 fn compile(table: RawScheme, secrets: &[&str]) -> Result<Verifier, Vec<Problem>> {
+    compile_all(vec![table], secrets)
+}
+
+fn compile_all(tables: Vec<RawScheme>, secrets: &[&str]) -> Result<Verifier, Vec<Problem>> {
     let secrets: Vec<Labelled> = secrets
         .iter()
         .enumerate()
@@ -184,7 +188,7 @@ fn compile(table: RawScheme, secrets: &[&str]) -> Result<Verifier, Vec<Problem>>
         config: &config,
         url: Some(AUDIENCE.to_owned()),
     };
-    Verifier::compile(&RawVerify::Schemes(vec![table]), &context)
+    Verifier::compile(&RawVerify::Schemes(tables), &context)
 }
 
 /// Everything that the issuer publishes.

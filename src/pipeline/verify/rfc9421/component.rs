@@ -121,6 +121,19 @@ impl Component {
         }
     }
 
+    /// Whether who changes the query has to change it.
+    pub(super) fn is_whole_query(&self) -> bool {
+        matches!(
+            self.what,
+            What::TargetUri | What::RequestTarget | What::Query
+        )
+    }
+
+    /// Whether it holds any of the query.
+    pub(super) fn is_of_query(&self) -> bool {
+        self.is_whole_query() || matches!(self.what, What::QueryParam(_))
+    }
+
     /// The field that it is of, if it is.
     pub(super) fn field(&self) -> Option<&HeaderName> {
         match &self.what {

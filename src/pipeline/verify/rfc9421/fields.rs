@@ -14,7 +14,8 @@ pub(super) const SIGNATURE_INPUT: HeaderName = HeaderName::from_static("signatur
 /// What holds the signatures.
 pub(super) const SIGNATURE: HeaderName = HeaderName::from_static("signature");
 
-/// Most components of one signature. Each is a look at the request.
+/// Most components of all signatures together. Each is a look at the request, and may read a whole
+/// field.
 const COMPONENTS_MAX: usize = 64;
 
 /// One signature with what it says of itself.
@@ -43,6 +44,13 @@ pub(super) fn signatures(headers: &HeaderMap, label: Option<&str>) -> Result<Vec
     let signatures = dictionary(headers, &SIGNATURE)?;
     if inputs.len() > SIGNATURES_MAX {
         return Err(Refusal::TooMany(SIGNATURES_MAX));
+    }
+    let covered = inputs.iter().map(|(_, input)| match input {
+        ListEntry::InnerList(list) => list.items.len(),
+        ListEntry::Item(_) => 0,
+    });
+    if covered.sum::<usize>() > COMPONENTS_MAX {
+        return Err(Refusal::TooMany(COMPONENTS_MAX));
     }
     let mut found = Vec::new();
     let mut flaw = None;
@@ -76,9 +84,6 @@ pub(super) fn signatures(headers: &HeaderMap, label: Option<&str>) -> Result<Vec
 }
 
 pub(super) fn signed(list: &InnerList, signature: &[u8]) -> Result<Signed, Refusal> {
-    if list.items.len() > COMPONENTS_MAX {
-        return Err(unreadable(&SIGNATURE_INPUT));
-    }
     let mut components: Vec<Component> = Vec::new();
     for item in &list.items {
         let component = Component::of(item).map_err(Refusal::Unsupported)?;

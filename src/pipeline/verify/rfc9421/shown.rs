@@ -7,7 +7,15 @@ use crate::pipeline::expr::facts::Facts;
 const SHOWN_BYTES_MAX: usize = 200;
 
 /// Words in the names of fields whose value may prove who somebody is.
-const SECRET_WORDS: [&str; 5] = ["auth", "cookie", "key", "secret", "token"];
+const SECRET_WORDS: [&str; 7] = [
+    "auth",
+    "cookie",
+    "key",
+    "passw",
+    "secret",
+    "signature",
+    "token",
+];
 
 impl Message {
     /// The base of the first signature that may be meant, a line each. `None`: there is none.
@@ -24,6 +32,8 @@ impl Message {
             });
             let value = match component.value(&request) {
                 Ok(_) if is_secret => "(not shown)".to_owned(),
+                // What stands in the query is the sender's and its users'.
+                Ok(value) if component.is_of_query() => format!("({} bytes)", value.len()),
                 Ok(value) => cut(&String::from_utf8_lossy(&value)),
                 Err(refusal) => format!("({refusal})"),
             };

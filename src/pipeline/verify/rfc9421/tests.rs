@@ -387,7 +387,49 @@ fn fields_that_cannot_be_read_or_told_are_refused() {
     let many = vector.edited("signature-input", |_| many.join(", "));
     assert_eq!(label(&many), "signatures_too_many");
     let long = "\"@path\" ".repeat(65);
-    assert_eq!(input("\"@method\"", &long), "signature_undecodable");
+    assert_eq!(input("\"@method\"", &long), "signatures_too_many");
+}
+
+/// Each may read a whole field, so what counts is how many there are in all.
+#[test]
+fn components_are_counted_over_all_signatures() {
+    let vector = signed(|_| {});
+    let many = |signatures: usize, components: usize| {
+        let list = (0..components).map(|n| format!("\"a\";key=\"k{n}\""));
+        let list = list.collect::<Vec<_>>().join(" ");
+        let inputs = (0..signatures).map(|n| format!("s{n}=({list})"));
+        let others = (0..signatures).map(|n| format!("s{n}=:AAAA:"));
+        let (inputs, others) = (
+            inputs.collect::<Vec<_>>().join(", "),
+            others.collect::<Vec<_>>().join(", "),
+        );
+        vector
+            .edited("signature-input", |own| format!("{own}, {inputs}"))
+            .edited("signature", |own| format!("{own}, {others}"))
+    };
+    let refusal = many(15, 5).check().unwrap_err();
+    assert_eq!(refusal, Refusal::TooMany(64));
+    assert_eq!(
+        refusal.to_string(),
+        "more than 64 signatures, or parts that they cover"
+    );
+    many(15, 4).check().unwrap();
+}
+
+#[test]
+fn a_query_counts_as_far_as_every_signature_covers_it() {
+    for (covered, expected) in [
+        (&[][..], Coverage::Full),
+        (&["@method", "@request-target"][..], Coverage::Full),
+        (&["@query"][..], Coverage::Full),
+        (&["\"@query-param\";name=\"id\""][..], Coverage::Fields),
+        (&["@method", "@path", "content-digest"][..], Coverage::None),
+    ] {
+        let mut raw = raw();
+        raw.message.covered = covered.iter().map(|&it| it.to_owned()).collect();
+        let verifier = compiled(&raw, &[("main", "s3cr3t")], URL).unwrap();
+        assert_eq!(verifier.query_coverage(), expected, "{covered:?}");
+    }
 }
 
 #[test]
@@ -502,4 +544,26 @@ fn what_is_signed_is_shown_without_secrets() {
         "{shown}"
     );
     assert!(!shown.contains("s3cr3t"), "{shown}");
+}
+
+#[test]
+fn of_a_query_only_the_length_is_shown_and_of_a_signature_nothing() {
+    let mut vector = signed(|_| {});
+    vector.inbound.head.query = Some("reset=q1w2e3".to_owned());
+    let parts = "\"@query\" \"@target-uri\" \"@request-target\" \"@query-param\";name=\"reset\" \
+                 \"signature\";key=\"sig1\" \"x-passwd\"";
+    let vector = vector.edited("signature-input", |_| format!("sig1=({parts});created=1"));
+    let mut inbound = vector.inbound.clone();
+    let password = "q1w2e3".parse().unwrap();
+    inbound.head.headers.insert("x-passwd", password);
+    let shown = vector.verifier().signature_base(&inbound).unwrap();
+    assert!(shown.contains("\"@query\": (13 bytes)"), "{shown}");
+    assert!(
+        shown.contains("\"@query-param\";name=\"reset\": (6 bytes)"),
+        "{shown}"
+    );
+    assert!(!shown.contains("q1w2e3"), "{shown}");
+    let signature = inbound.head.headers["signature"].to_str().unwrap();
+    let (_, signature) = signature.split_once('=').unwrap();
+    assert!(!shown.contains(signature), "{shown}");
 }

@@ -47,7 +47,12 @@ impl Verifier {
             }
         }
         for (scheme, _) in outside {
-            scheme.sign(head, &body, at, private_key)?;
+            if let (Some((list, member)), Kind::Token) = (scheme.list_in_body(), &scheme.kind) {
+                let token = scheme.proof_in_body(head, &body, at, private_key)?;
+                body = put_each(&body, list, member, |_| token.clone())?;
+            } else {
+                scheme.sign(head, &body, at, private_key)?;
+            }
         }
         Ok(body)
     }
@@ -65,11 +70,22 @@ impl Verifier {
             };
             body = put(&body, place, &proof)?;
         }
+        for (list, member) in self.schemes.iter().filter_map(Scheme::list_in_body) {
+            body = put_each(&body, list, member, spoiled)?;
+        }
         Ok(body)
     }
 }
 
 impl Scheme {
+    /// The list whose elements have each a proof, and where in them, if that is so.
+    pub(super) fn list_in_body(&self) -> Option<(&str, &str)> {
+        match self.signature.spots.first() {
+            Some(Spot::Each { list, member }) => Some((list, member)),
+            _ => None,
+        }
+    }
+
     /// Where its proof stands, if that is in the body.
     fn place_in_body(&self) -> Option<&Place> {
         match self.signature.spots.first() {
@@ -157,6 +173,26 @@ fn put(body: &[u8], place: &Place, value: &str) -> Result<Bytes, String> {
         }
         _ => Err(no_room()),
     }
+}
+
+/// The body with another text at `member` of each element of a list; of one, where there is none.
+fn put_each(
+    body: &[u8],
+    list: &str,
+    member: &str,
+    text: impl Fn(&str) -> String,
+) -> Result<Bytes, String> {
+    let no_room = || format!("there is no room for a list at {list} in this payload");
+    let mut json: Value = serde_json::from_slice(body).map_err(|_not_json| no_room())?;
+    let elements = slot(&mut json, list).ok_or_else(no_room)?;
+    if elements.is_null() {
+        *elements = Value::Array(vec![Value::Null]);
+    }
+    for element in elements.as_array_mut().ok_or_else(no_room)? {
+        let place = slot(element, member).ok_or_else(no_room)?;
+        *place = Value::from(text(place.as_str().unwrap_or_default()));
+    }
+    Ok(Bytes::from(json.to_string()))
 }
 
 /// The value at a JSON Pointer; objects and lists on the way are made where there is nothing.

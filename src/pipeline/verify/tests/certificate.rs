@@ -11,7 +11,7 @@ fn shown() -> ClientCertificate {
         subject: "CN=partner, O=Partner Inc.".to_owned(),
         issuer: "CN=Partners CA".to_owned(),
         serial: "0a:ff".to_owned(),
-        names: vec!["dns:partner.example".to_owned(), "ip:192.0.2.7".to_owned()],
+        names: texts(&["dns:partner.example", "ip:192.0.2.7", "ip:2001:db8::7"]),
         fingerprint: FINGERPRINT.to_owned(),
     }
 }
@@ -81,6 +81,13 @@ fn each_list_that_is_given_must_have_one_of_the_values() {
         ),
         (
             RawHolder {
+                san: texts(&["ip:2001:DB8:0::7"]),
+                ..RawHolder::default()
+            },
+            true,
+        ),
+        (
+            RawHolder {
                 issuer: texts(&["CN=Partners CA"]),
                 ..RawHolder::default()
             },
@@ -143,6 +150,21 @@ fn beside_a_signature_both_must_hold() {
     );
 }
 
+/// A request that only pretends to be spoiled would be taken for a proof that works.
+#[test]
+fn a_proof_by_the_connection_is_not_spoiled() {
+    let holder = RawHolder {
+        subject: texts(&["CN=partner"]),
+        ..RawHolder::default()
+    };
+    let verifier = compile_with(vec![table(holder.clone())], &[]).unwrap();
+    let mut inbound = with(None);
+    let refused = verifier.spoil(&mut inbound.head).unwrap_err();
+    assert!(refused.contains("nothing to spoil"), "{refused}");
+    let both = compile_with(vec![plain(), table(holder)], &[SECRET.as_bytes()]).unwrap();
+    both.spoil(&mut signed(&both, inbound).head).unwrap();
+}
+
 #[test]
 fn mistakes_are_told() {
     let mistake = |edit: fn(&mut RawScheme)| {
@@ -157,6 +179,11 @@ fn mistakes_are_told() {
     assert!(mistake(|_| {}).starts_with("verify.algorithm any certificate"));
     let kind = mistake(|table| table.holder.san = texts(&["partner.example"]));
     assert!(kind.contains("kind of name"), "{kind}");
+    let named = mistake(|table| table.holder.san = texts(&["ip:partner"]));
+    assert!(
+        named.contains("`ip:partner` is not an IP address"),
+        "{named}"
+    );
     let short = mistake(|table| table.holder.fingerprint = texts(&["4355"]));
     assert!(short.contains("SHA-256"), "{short}");
     let foreign = mistake(|table| {

@@ -1,6 +1,7 @@
 //! Each mistake that a configuration can hold: where it is, what it is, what would be right.
 
 use super::*;
+use crate::config::raw::{RawFetch, RawHolder, RawMessage};
 
 #[track_caller]
 fn check(scheme: RawScheme, path: &[&str], words: &str) {
@@ -248,7 +249,7 @@ fn lists() {
             ..plain()
         },
         &["verify", "list"],
-        "does not have `x`",
+        "does not have `x` write config.x = ",
     );
     let signature = vec!["header:A".to_owned(), "header:B".to_owned()];
     check(
@@ -274,6 +275,105 @@ fn assertions() {
         };
         check(wrong, &["verify", "assert"], words);
     }
+}
+
+/// Anybody with an account at Amazon has topics, and SNS signs for all of them.
+#[test]
+fn sns_without_a_topic() {
+    let of = |asserts: &[&str]| RawScheme {
+        algorithm: word("sns"),
+        fetch: Some(RawFetch {
+            url: word("json:/SigningCertURL"),
+            hosts: vec!["sns.{aws-region}.amazonaws.com".to_owned()],
+            ..RawFetch::default()
+        }),
+        assert: asserts.iter().map(|&it| it.to_owned()).collect(),
+        ..RawScheme::default()
+    };
+    for asserts in [
+        &[][..],
+        &["json:/TopicArn absent"],
+        &["json:/TopicArn == {json:/TopicArn}"],
+        &["json:/TopicArn == {header:X-Topic}"],
+        &["json:/Type == Notification"],
+    ] {
+        let words = "anybody with an account at Amazon could send";
+        check_with(vec![of(asserts)], &[], &["verify", "algorithm"], words);
+    }
+    for assert in [
+        "json:/TopicArn in arn:aws:sns:eu-west-1:1:a {config:account}",
+        "json:/TopicArn == {config:account}",
+    ] {
+        compile_with(vec![of(&[assert])], &[]).unwrap();
+    }
+    // What makes no sense is one mistake.
+    let unknown = of(&["json:/TopicArn in {config:topics}"]);
+    check_with(
+        vec![unknown],
+        &[],
+        &["verify", "assert"],
+        "write config.topics = ",
+    );
+}
+
+#[test]
+fn a_key_that_is_fetched_beside_others() {
+    let fetch = |holds: Option<&str>| {
+        Some(RawFetch {
+            url: word("header:X-Cert-Url"),
+            hosts: vec!["certs.example.com".to_owned()],
+            holds: holds.map(str::to_owned),
+            ..RawFetch::default()
+        })
+    };
+    let certified = RawScheme {
+        algorithm: word("rsa-pkcs1-sha256"),
+        key: None,
+        fetch: fetch(None),
+        ..plain()
+    };
+    compile_with(vec![certified.clone()], &[]).unwrap();
+    let named = RawScheme {
+        secrets: vec!["new".to_owned()],
+        ..certified.clone()
+    };
+    check(named, &["verify", "secrets"], "about a key that is fetched");
+    let written = RawScheme {
+        key: word("pem"),
+        ..certified
+    };
+    check(written, &["verify", "key"], "about a key that is fetched");
+    let shared = RawScheme {
+        key: word("base64"),
+        fetch: fetch(Some("json:/key")),
+        ..plain()
+    };
+    compile_with(vec![shared], &[]).unwrap();
+    let message = RawScheme {
+        algorithm: word("rfc9421"),
+        fetch: fetch(None),
+        message: RawMessage {
+            signature_algorithm: word("hmac-sha256"),
+            ..RawMessage::default()
+        },
+        ..RawScheme::default()
+    };
+    check(
+        message,
+        &["verify", "fetch"],
+        "says nothing about `rfc9421`",
+    );
+    let certificate = RawScheme {
+        algorithm: word("client-certificate"),
+        fetch: fetch(None),
+        holder: RawHolder {
+            subject: vec!["CN=a".to_owned()],
+            ..RawHolder::default()
+        },
+        ..RawScheme::default()
+    };
+    let words = "says nothing about `client-certificate`";
+    check(certificate, &["verify", "fetch"], words);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use super::super::remote::COOL_DOWN;
 use super::*;
 use crate::config::raw::RawIntrospection;
 use crate::pipeline::evidence::{
-    Action, Document, Errand, Fetching, Hindrance, Nowhere, Unfetched,
+    Action, Asker, Document, Errand, Fetching, Hindrance, Nowhere, Unfetched,
 };
 
 /// Somebody at the other end: says what it is told to, when it is told to.
@@ -20,6 +20,7 @@ use crate::pipeline::evidence::{
 struct Elsewhere {
     says: Mutex<Result<String, Unfetched>>,
     asked: Mutex<Vec<String>>,
+    askers: Mutex<Vec<Asker>>,
     may_answer: Arc<Semaphore>,
 }
 
@@ -28,6 +29,7 @@ impl Elsewhere {
         Self {
             says: Mutex::new(Ok(says.into())),
             asked: Mutex::default(),
+            askers: Mutex::default(),
             may_answer: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)),
         }
     }
@@ -56,6 +58,7 @@ impl Fetching for Elsewhere {
             }
         };
         self.asked.lock().unwrap().push(question);
+        self.askers.lock().unwrap().push(errand.asker);
         let answer = self.says.lock().unwrap().clone().map(|body| Document {
             body: Bytes::from(body),
             max_age: None,
@@ -94,6 +97,15 @@ async fn judge_with(
     now: Now,
 ) -> Result<(), &'static str> {
     let inbound = request(&format!("Bearer {token}"));
+    judge_request(verifier, elsewhere, inbound, now).await
+}
+
+async fn judge_request(
+    verifier: &Verifier,
+    elsewhere: &dyn Fetching,
+    inbound: Inbound,
+    now: Now,
+) -> Result<(), &'static str> {
     let source = Arc::from("x");
     match verifier.gather(&inbound, &source, elsewhere, now).await {
         Ok(evidence) => match verifier.verify_with(inbound, &evidence, now) {
@@ -307,6 +319,80 @@ async fn a_key_of_the_configuration_needs_no_fetch() {
     assert!(elsewhere.asked().is_empty());
 }
 
+/// A key without a `kid` is for every token, and not every token is its owner's.
+#[tokio::test]
+async fn a_key_of_the_configuration_hides_none_that_is_published() {
+    let (own, published) = (IssuerKey::ec(), IssuerKey::new_ec("e2"));
+    let mut table = table(&["ES256"]);
+    table.token.jwks = Some("https://issuer.example/jwks.json".to_owned());
+    let verifier = compile(table, &[&own.public]).unwrap();
+    let elsewhere = Elsewhere::saying(set(&[&published]));
+    let token = published.token(&good());
+    assert_eq!(refused(&verifier, &token), "evidence_absent");
+    let judged = judge_with(&verifier, &elsewhere, &token, later(0)).await;
+    assert_eq!(judged, Ok(()));
+    assert_eq!(elsewhere.asked(), ["get"]);
+    let judged = judge_with(&verifier, &elsewhere, &own.token(&good()), later(0)).await;
+    assert_eq!(judged, Ok(()));
+    assert!(elsewhere.asked().is_empty());
+}
+
+/// Who signs bodies does not issue tokens, unless the table says so.
+#[tokio::test]
+async fn beside_published_keys_the_secrets_of_another_table_count_only_by_name() {
+    let (issuer, sender) = (IssuerKey::ec(), IssuerKey::new_ec("e2"));
+    let tables = |labels: &[&str]| {
+        let mut tokens = table(&["ES256"]);
+        tokens.token.jwks = Some("https://issuer.example/jwks.json".to_owned());
+        tokens.secrets = labels.iter().map(|&it| it.to_owned()).collect();
+        let bodies = RawScheme {
+            algorithm: Some("ecdsa-p256-sha256".to_owned()),
+            signature: vec!["header:X-Signature".to_owned()],
+            ..RawScheme::default()
+        };
+        compile_all(vec![tokens, bodies], &[&sender.public]).unwrap()
+    };
+    let elsewhere = Elsewhere::saying(set(&[issuer]));
+    for (labels, expected) in [(&[][..], Err("token_key_unknown")), (&["0"][..], Ok(()))] {
+        let verifier = tables(labels);
+        let mut inbound = request("");
+        let private = Some(&sender.private);
+        let signed = verifier.sign(&mut inbound.head, b"{}", now(), private);
+        signed.unwrap();
+        let token = format!("Bearer {}", sender.token(&good()));
+        let headers = &mut inbound.head.headers;
+        headers.insert("authorization", token.parse().unwrap());
+        let judged = judge_request(&verifier, &elsewhere, inbound, later(0)).await;
+        assert_eq!(judged, expected, "{labels:?}");
+    }
+}
+
+/// A table whose keys are not at hand any more fails without them, and need not be the one that
+/// failed.
+#[test]
+fn the_mistake_is_looked_for_in_the_table_that_failed() {
+    let mut tokens = table(&["ES256"]);
+    tokens.token.jwks = Some("https://issuer.example/jwks.json".to_owned());
+    let bodies = RawScheme {
+        algorithm: Some("hmac-sha256".to_owned()),
+        signature: vec!["header:X-Signature".to_owned()],
+        encoding: Some("hex".to_owned()),
+        ..RawScheme::default()
+    };
+    let verifier = compile_all(vec![tokens, bodies], &["s3cr3t"]).unwrap();
+    let mut inbound = request(&format!("Bearer {}", IssuerKey::ec().token(&good())));
+    let headers = &mut inbound.head.headers;
+    headers.insert("x-signature", "ab".repeat(20).parse().unwrap());
+    let said = verifier
+        .diagnose(&inbound, later(0), &Refusal::Mismatch(1))
+        .unwrap();
+    assert!(said.contains("one of hmac-sha256 has 32"), "{said}");
+    let tried = verifier
+        .tried(&inbound, later(0), &Refusal::Mismatch(1))
+        .unwrap();
+    assert!(tried.starts_with("tried: `0` as utf8"), "{tried}");
+}
+
 fn asking_verifier() -> Verifier {
     let mut table = table(&[]);
     table.token.issuer = Vec::new();
@@ -402,4 +488,70 @@ async fn strangers_with_many_tokens_do_not_fill_the_memory() {
         assert_eq!(judged, Err("token_inactive"));
     }
     assert!(begun.elapsed() < Duration::from_secs(30));
+}
+
+/// Whoever asked may have gone before the answer came.
+#[tokio::test]
+async fn an_answer_that_nobody_waited_for_counts_no_longer_than_any_other() {
+    let verifier = asking_verifier();
+    let elsewhere = Elsewhere::saying(active().to_string());
+    elsewhere.may_answer.forget_permits(Semaphore::MAX_PERMITS);
+    let gone = judge_with(&verifier, &elsewhere, "token", later(0)).now_or_never();
+    assert_eq!(gone, None);
+    elsewhere.may_answer.add_permits(10);
+    elsewhere.say(Ok(json!({"active": false}).to_string()));
+    for (seconds, expected) in [(30, Ok(())), (3_600, Err("token_inactive"))] {
+        let judged = judge_with(&verifier, &elsewhere, "token", later(seconds)).await;
+        assert_eq!(judged, expected, "{seconds}");
+    }
+    assert_eq!(elsewhere.asked().len(), 2);
+}
+
+#[tokio::test]
+async fn what_was_not_asked_is_not_remembered() {
+    let verifier = asking_verifier();
+    let elsewhere = Elsewhere::saying("");
+    elsewhere.say(Err(Unfetched::TooMany));
+    let judged = judge_with(&verifier, &elsewhere, "token", later(0)).await;
+    assert_eq!(judged, Err("unfetched"));
+    elsewhere.say(Ok(active().to_string()));
+    let judged = judge_with(&verifier, &elsewhere, "token", later(0)).await;
+    assert_eq!(judged, Ok(()));
+}
+
+#[tokio::test]
+async fn made_up_tokens_push_no_good_one_out_and_cost_it_nothing() {
+    let verifier = asking_verifier();
+    let elsewhere = Elsewhere::saying(active().to_string());
+    // So many tokens take a while.
+    let begun = later(0);
+    let after = |seconds| {
+        let mut moment = begun;
+        moment.mono += Duration::from_secs(seconds);
+        moment
+    };
+    judge_with(&verifier, &elsewhere, "good", after(0))
+        .await
+        .unwrap();
+    elsewhere.say(Ok(json!({"active": false}).to_string()));
+    for number in 0..5_000 {
+        let token = format!("t{number}");
+        let judged = judge_with(&verifier, &elsewhere, &token, after(1)).await;
+        assert_eq!(judged, Err("token_inactive"));
+    }
+    elsewhere.say(Ok(active().to_string()));
+    elsewhere.asked();
+    assert_eq!(
+        judge_with(&verifier, &elsewhere, "good", after(59)).await,
+        Ok(())
+    );
+    assert!(elsewhere.asked().is_empty());
+    assert_eq!(
+        judge_with(&verifier, &elsewhere, "good", after(60)).await,
+        Ok(())
+    );
+    let askers = elsewhere.askers.lock().unwrap();
+    let (last, others) = askers.split_last().unwrap();
+    assert_eq!(*last, Asker::Known);
+    assert!(others.iter().all(|asker| *asker == Asker::Stranger));
 }
