@@ -2,7 +2,7 @@
 //!
 //! 64 senders over TLS; the gateway verifies, validates and stores. Beside it, on the same
 //! processors and the same disk: nginx, which answers a constant; a bare publisher to the same
-//! broker; and the disk's own syncs. The table goes to stdout, talk to stderr. It gives figures,
+//! broker; what one would write by hand in Node and in Python; and the disk's own syncs. The table goes to stdout, talk to stderr. It gives figures,
 //! and fails only when something is lost or answered wrongly.
 //!
 //! `QUICK=1` takes less time, `WRITE=1` keeps the table in `benches/RESULTS.md`. Words pick phases:
@@ -22,6 +22,7 @@ mod phases;
 mod load;
 mod order;
 mod nginx;
+mod peer;
 mod bare;
 mod disk;
 

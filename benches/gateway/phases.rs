@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
+use lapin::types::AMQPValue;
 use tokio::time::{Instant, sleep};
 
 use crate::bare;
@@ -11,6 +12,7 @@ use crate::figures::Figures;
 use crate::load::{Loaded, Requests, load};
 use crate::nginx::Nginx;
 use crate::order;
+use crate::peer::{Language, Peer, Target};
 use crate::plan::{CALM_PER_SECOND, Phase, Plan, SENDERS, WINDOW};
 use crate::process::{cpu_seconds, peak_mib};
 use crate::report::{Left, Report};
@@ -20,8 +22,12 @@ use crate::support::gateway::{Gateway, Setup, source};
 use crate::support::sender::Sender;
 use crate::support::webhook::Webhook;
 
-/// The queue that everything goes to.
+/// The queue that the gateway publishes to.
 const QUEUE: &str = "hookgate-bench";
+/// The peers' queue, of the same kind.
+const PEERS_QUEUE: &str = "hookgate-bench-peers";
+/// The file with what the bodies must look like.
+const SCHEMA: &str = "order.json";
 /// Room for whatever a fast machine stores in one phase.
 const JOURNAL: &str = "max_size = \"16GiB\"";
 /// Between two looks at what has been published.
@@ -62,6 +68,8 @@ impl Bench {
             }
             Phase::BareNarrow => self.bare(SENDERS).await?,
             Phase::BrokerAck => self.broker_ack().await?,
+            Phase::Node => self.peer(Language::Node).await?,
+            Phase::Python => self.peer(Language::Python).await?,
             Phase::BareWide => self.bare(WINDOW).await?,
             Phase::Backlog => self.backlog().await?,
         };
@@ -81,7 +89,7 @@ impl Bench {
     /// The gateway without a broker: it keeps what it takes.
     async fn journal(&mut self) -> Result<Figures> {
         let gateway = setup("journal").start().await;
-        refuses(&gateway).await?;
+        refuses(&gateway.sender()).await?;
         let Loaded { figures, answered } = self.load(&gateway, None).await?;
         self.stored = Some((gateway, answered));
         Ok(figures)
@@ -116,7 +124,7 @@ impl Bench {
             peak_mib: Some(peak_mib(pid)?),
             ..Figures::default()
         };
-        self.arrived(stored).await?;
+        self.arrived(QUEUE, stored).await?;
         Ok(figures)
     }
 
@@ -137,7 +145,7 @@ impl Bench {
             events: left,
             seconds: start.elapsed().as_secs_f64(),
         };
-        self.arrived(loaded.answered).await?;
+        self.arrived(QUEUE, loaded.answered).await?;
         Ok((loaded.figures, left))
     }
 
@@ -145,7 +153,31 @@ impl Bench {
     async fn broker_ack(&self) -> Result<Figures> {
         let gateway = self.with_broker(setup("broker")).start().await;
         let loaded = self.load(&gateway, None).await?;
-        self.arrived(loaded.answered).await?;
+        self.arrived(QUEUE, loaded.answered).await?;
+        Ok(loaded.figures)
+    }
+
+    /// A peer, which answers when the broker has confirmed.
+    async fn peer(&self, language: Language) -> Result<Figures> {
+        let kind = AMQPValue::LongString("quorum".into());
+        let arguments = [("x-queue-type", kind)];
+        self.broker
+            .declare(PEERS_QUEUE, &arguments, bare::EXCHANGE, PEERS_QUEUE)
+            .await;
+        let target = Target {
+            broker: &self.broker,
+            exchange: bare::EXCHANGE,
+            queue: PEERS_QUEUE,
+        };
+        let files = Setup::new()
+            .file(SCHEMA, order::SCHEMA.as_bytes())
+            .prepare();
+        let directory = files.directory();
+        let peer = Peer::start(language, directory, &directory.join(SCHEMA), target).await?;
+        let to = Sender::tls(peer.address(), &directory.join("ca.pem"));
+        refuses(&to).await?;
+        let loaded = load(&to, peer.pid(), &self.requests, &self.plan, None).await?;
+        self.arrived(PEERS_QUEUE, loaded.answered).await?;
         Ok(loaded.figures)
     }
 
@@ -183,10 +215,10 @@ impl Bench {
         Ok(loaded)
     }
 
-    /// Makes sure that so many events are in the queue, and empties it.
-    async fn arrived(&self, events: usize) -> Result<()> {
+    /// Makes sure that so many events are in a queue, and empties it.
+    async fn arrived(&self, queue: &str, events: usize) -> Result<()> {
         let there = eventually("all accepted events to be in the queue", || async {
-            let depth = self.broker.depth(QUEUE).await?;
+            let depth = self.broker.depth(queue).await?;
             let there = usize::try_from(depth).map_err(|error| error.to_string())?;
             if there < events {
                 Err(format!("{there} of {events} are there"))
@@ -199,27 +231,27 @@ impl Bench {
             there == events,
             "{events} events became {there} messages, and nothing had failed"
         );
-        self.broker.purge(QUEUE).await;
+        self.broker.purge(queue).await;
         Ok(())
     }
 }
 
 fn setup(ack: &str) -> Setup {
-    let lines = format!("schema = \"order.json\"\nack = \"{ack}\"\n");
+    let lines = format!("schema = \"{SCHEMA}\"\nack = \"{ack}\"\n");
     Setup::new()
         .journal(JOURNAL)
-        .file("order.json", order::SCHEMA.as_bytes())
+        .file(SCHEMA, order::SCHEMA.as_bytes())
         .sources(&source("github", "github", &lines))
 }
 
-/// Makes sure that the gateway checks what it is measured checking: proof and schema.
-async fn refuses(gateway: &Gateway) -> Result<()> {
+/// Makes sure that a program checks what it is measured checking: proof and schema.
+async fn refuses(to: &Sender) -> Result<()> {
     let good = order::order(0, order::KIB);
     let forged = Webhook::github("/github", order::EVENT_TYPE, "forged", &good)
         .with("X-Hub-Signature-256", &format!("sha256={}", "0".repeat(64)));
     let shapeless = Webhook::github("/github", order::EVENT_TYPE, "shapeless", b"{}");
     for (webhook, expected) in [(forged, 401), (shapeless, 422)] {
-        let status = gateway.send(&webhook).await.status;
+        let status = to.send(&webhook).await.status;
         ensure!(
             status == expected,
             "answered {status} where {expected} was due"

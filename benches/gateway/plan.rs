@@ -53,6 +53,10 @@ pub(crate) enum Phase {
     BareNarrow,
     /// The gateway, answering when the broker has confirmed.
     BrokerAck,
+    /// What one would write by hand in Node, which answers then, too.
+    Node,
+    /// The same in Python.
+    Python,
     /// A bare publisher with the gateway's window.
     BareWide,
     /// The gateway, publishing what `Journal` has stored, while nobody sends.
@@ -61,7 +65,7 @@ pub(crate) enum Phase {
 
 impl Phase {
     /// All, as they are measured: what is compared stands side by side.
-    pub(crate) const IN_TURN: [Self; 8] = [
+    pub(crate) const IN_TURN: [Self; 10] = [
         Self::Nginx,
         Self::Journal,
         Self::Backlog,
@@ -70,6 +74,8 @@ impl Phase {
         Self::JournalPublishing,
         Self::BareNarrow,
         Self::BrokerAck,
+        Self::Node,
+        Self::Python,
     ];
 
     /// Whether the command line asks for it: by a part of its name, or by naming none.
@@ -90,6 +96,8 @@ impl Phase {
             Self::JournalPublishing => "hookgate, ack = journal, publishing",
             Self::BareNarrow => "bare publisher, window 64",
             Self::BrokerAck => "hookgate, ack = broker",
+            Self::Node => "fastify, ajv, amqplib on Node",
+            Self::Python => "Starlette, uvicorn, aio-pika on Python",
             Self::BareWide => "bare publisher, window 1,024",
             Self::Backlog => "hookgate, publishing a backlog",
         }
@@ -100,6 +108,7 @@ impl Phase {
         match self {
             Self::Journal | Self::JournalPublishing => Some(Self::Nginx),
             Self::BrokerAck => Some(Self::BareNarrow),
+            Self::Node | Self::Python => Some(Self::BrokerAck),
             Self::Backlog => Some(Self::BareWide),
             Self::Nginx | Self::JournalCalm | Self::BareNarrow | Self::BareWide => None,
         }

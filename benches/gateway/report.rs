@@ -11,6 +11,7 @@ use comfy_table::{CellAlignment, Table, presets};
 
 use crate::figures::{Figures, percentile};
 use crate::nginx::Nginx;
+use crate::peer::Language;
 use crate::plan::{Phase, Plan, ROUNDS, SENDERS};
 
 const CONTROL: &str = "/usr/lib/rabbitmq/bin/rabbitmqctl";
@@ -133,9 +134,10 @@ impl Report {
     fn remarks(&self) -> Vec<String> {
         let mut remarks = vec![
             "ratio: of the rate to nginx's; with `ack = broker` and for a backlog, to the bare \
-             publisher's above it"
+             publisher's above it; of what is written by hand, to `ack = broker`'s"
                 .to_owned(),
         ];
+        remarks.extend(self.dearer());
         let sync = |hundredths| percentile(&self.syncs, hundredths).map(millis);
         remarks.push(format!(
             "one sync of 4 KiB on this disk: p50 {} ms, p99 {} ms",
@@ -161,6 +163,18 @@ impl Report {
         remarks
     }
 
+    /// What an event costs, in terms of what is no more than an edge and no more than a publisher.
+    fn dearer(&self) -> Option<String> {
+        let cost = |phase| self.total(phase).cpu_per_thousand();
+        let ours = cost(Phase::BrokerAck)?;
+        let parts = cost(Phase::Nginx)? + cost(Phase::BareNarrow)?;
+        Some(format!(
+            "{}: an event costs {:.2} of what nginx's answer and a bare publish cost together",
+            Phase::BrokerAck.name(),
+            ours / parts
+        ))
+    }
+
     fn machine(&self, directory: &Path) -> Result<[String; 3]> {
         let cpuinfo = std::fs::read_to_string("/proc/cpuinfo")?;
         let model = cpuinfo
@@ -184,10 +198,12 @@ impl Report {
                     .display()
             ),
             format!(
-                "hookgate {}, nginx {}, RabbitMQ {}, {}",
+                "hookgate {}, nginx {}, RabbitMQ {}, Node {}, Python {}, {}",
                 env!("CARGO_PKG_VERSION"),
                 Nginx::version()?,
                 version_of(CONTROL, "version"),
+                Language::Node.version()?,
+                Language::Python.version()?,
                 version_of("rustc", "--version"),
             ),
         ])
