@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use crate::figures::Figures;
 use crate::plan::Plan;
 use crate::process::own_seconds;
+use crate::requests::Requests;
 use crate::support::broker::Broker;
 
 /// Every broker has this topic exchange.
@@ -23,7 +24,7 @@ const NOT_TAKEN: &str = "the broker did not take a message of the bare publisher
 pub(crate) async fn publish(
     broker: &Broker,
     plan: &Plan,
-    bodies: &[Vec<u8>],
+    requests: &Requests,
     window: usize,
 ) -> Result<Figures> {
     let kind = AMQPValue::LongString("quorum".into());
@@ -43,7 +44,7 @@ pub(crate) async fn publish(
     let mut unconfirmed = FuturesUnordered::new();
     let mut latencies = Vec::new();
     let mut cpu_before = None;
-    for body in bodies.iter().cycle() {
+    for body in requests.bodies().cycle() {
         let start = Instant::now();
         if start >= end {
             break;

@@ -28,12 +28,23 @@ pub(crate) fn own_seconds(pid: u32) -> Result<f64> {
     Ok((next()?? + next()??) / TICKS_PER_SECOND)
 }
 
-/// The most memory that a process has had resident, in MiB.
-pub(crate) fn peak_mib(pid: u32) -> Result<f64> {
+/// Which memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Memory {
+    /// Resident at this moment.
+    Now,
+    /// The most that was resident.
+    Peak,
+}
+
+/// Memory of a process, in KiB.
+pub(crate) fn memory_kib(pid: u32, memory: Memory) -> Result<f64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kib = line
-        .and_then(|line| line.split_whitespace().next())
-        .context("no VmHWM")?;
-    Ok(kib.parse::<f64>()? / 1024.0)
+    let name = match memory {
+        Memory::Now => "VmRSS:",
+        Memory::Peak => "VmHWM:",
+    };
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
+    let kib = line.and_then(|line| line.split_whitespace().next());
+    Ok(kib.context(name)?.parse()?)
 }
