@@ -41,8 +41,8 @@ async def lifespan(app: Starlette):
         yield
 
 
-def answer(status: int, **fields: str) -> Response:
-    return Response(orjson.dumps(fields), status, media_type="application/json")
+def answer(status_code: int, **fields: str) -> Response:
+    return Response(orjson.dumps(fields), status_code, media_type="application/json")
 
 
 async def body_of(request: Request) -> bytes | None:
