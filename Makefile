@@ -99,10 +99,11 @@ deny: ## licences, sources and bans of dependencies, by cargo-deny (built once, 
 	@test -x $(DENY) || $(CARGO) install --quiet --locked --root target/tools --version $(DENY_VERSION) cargo-deny
 	@$(DENY) --offline --locked --workspace --config .deny.toml check bans licenses sources
 
-bench: ## accepted events per second beside nginx and a bare publisher, from one run
+bench: ## beside nginx, a bare publisher and what is written by hand; QUICK=1 in two minutes, WRITE=1 keeps it
 	@$(DEPENDENCIES) bench
 	@mkdir -p target/tmp
-	@TMPDIR=$(CURDIR)/target/tmp $(CARGO) bench $(LOCKED) --bench pipeline -- --quick
+	@test -n "$(filter-out 0,$(QUICK))" || \
+		TMPDIR=$(CURDIR)/target/tmp $(CARGO) bench $(LOCKED) --bench pipeline -- --quick
 	@TMPDIR=$(CURDIR)/target/tmp $(CARGO) bench $(LOCKED) --bench gateway
 
 soak: ## load and faults for five minutes, SOAK=4h for a release: nothing acknowledged may be lost

@@ -8,7 +8,8 @@
 #                                    iproute2, nftables), what looks on (sslscan, script), and a
 #                                    C++ compiler for libFuzzer; Node and Python, and with their
 #                                    package managers the providers' own SDKs, into target/sdk
-#   install-dependencies.sh bench    the same as test, without the SDKs
+#   install-dependencies.sh bench    the same as test; instead of the SDKs, what the programs need that
+#                                    are measured beside the gateway, into target/peers
 #
 # It says what it does, does nothing when nothing is missing, and never starts a service.
 set -eu
@@ -45,8 +46,6 @@ if [ "$what" != build ]; then
     want sslscan sslscan
     want script bsdutils
     want c++ g++
-fi
-if [ "$what" = test ]; then
     want node nodejs
     want npm npm
     want python3 python3
@@ -54,37 +53,54 @@ if [ "$what" = test ]; then
     python3 -c 'import ensurepip' 2>/dev/null || missing="$missing python3-venv"
 fi
 
-# The providers' own SDKs, as the lock files say: nothing of them runs while they are installed,
-# and what is there already is left alone.
-sdks() {
-    [ "$what" = test ] || return 0
-    root=$(cd "$(dirname "$0")/.." && pwd)
-    lock=$root/tests/sdk/node/package-lock.json
-    there=$root/target/sdk/node
-    if ! cmp -s "$lock" "$there/installed"; then
-        echo "==> SDKs for Node, into target/sdk"
-        mkdir -p "$there"
-        rm -f "$there/installed"
-        cp "$lock" "$root/tests/sdk/node/package.json" "$there"
-        # Node looks for packages beside the program that wants them.
-        ln -sf ../../../tests/sdk/node/sdk.mjs "$there/sdk.mjs"
-        npm ci --prefix "$there" --ignore-scripts --no-audit --no-fund --loglevel=error
-        cp "$lock" "$there/installed"
-    fi
-    lock=$root/tests/sdk/python/requirements.txt
-    there=$root/target/sdk/python
-    if ! cmp -s "$lock" "$there/installed"; then
-        echo "==> SDKs for Python, into target/sdk"
-        rm -rf "$there"
-        python3 -m venv "$there"
-        "$there/bin/pip" install --quiet --disable-pip-version-check --require-hashes \
-            --only-binary :all: --requirement "$lock"
-        cp "$lock" "$there/installed"
-    fi
+root=$(cd "$(dirname "$0")/.." && pwd)
+
+# What programs for Node and for Python need, as their lock files say: nothing of it runs while it is
+# installed, and what is there already is left alone.
+
+# node_packages FROM TO PROGRAM
+node_packages() {
+    lock=$root/$1/package-lock.json
+    there=$root/$2
+    cmp -s "$lock" "$there/installed" && return
+    echo "==> packages for Node, into $2"
+    mkdir -p "$there"
+    rm -f "$there/installed"
+    cp "$lock" "$root/$1/package.json" "$there"
+    # Node looks for packages beside the program that wants them.
+    ln -sf "../../../$1/$3" "$there/$3"
+    npm ci --prefix "$there" --ignore-scripts --no-audit --no-fund --loglevel=error
+    cp "$lock" "$there/installed"
+}
+
+# python_packages FROM TO
+python_packages() {
+    lock=$root/$1/requirements.txt
+    there=$root/$2
+    cmp -s "$lock" "$there/installed" && return
+    echo "==> packages for Python, into $2"
+    rm -rf "$there"
+    python3 -m venv "$there"
+    "$there/bin/pip" install --quiet --disable-pip-version-check --require-hashes \
+        --only-binary :all: --requirement "$lock"
+    cp "$lock" "$there/installed"
+}
+
+packages() {
+    case $what in
+        test)
+            node_packages tests/sdk/node target/sdk/node sdk.mjs
+            python_packages tests/sdk/python target/sdk/python
+            ;;
+        bench)
+            node_packages benches/peers/node target/peers/node peer.mjs
+            python_packages benches/peers/python target/peers/python
+            ;;
+    esac
 }
 
 if [ -z "$missing" ]; then
-    sdks
+    packages
     exit 0
 fi
 
@@ -128,7 +144,7 @@ apt "apt-get update" update
 apt "apt-get install$missing" install --no-install-recommends $missing
 rm -f "$log"
 echo "==> installed:$missing"
-sdks
+packages
 case $missing in
     *rabbitmq-server*)
         echo "==> RabbitMQ's own service was not started: the tests start private nodes on loopback"

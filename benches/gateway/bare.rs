@@ -10,10 +10,12 @@ use tokio::time::Instant;
 
 use crate::figures::Figures;
 use crate::plan::Plan;
+use crate::process::own_seconds;
+use crate::requests::Requests;
 use crate::support::broker::Broker;
 
 /// Every broker has this topic exchange.
-const EXCHANGE: &str = "amq.topic";
+pub(crate) const EXCHANGE: &str = "amq.topic";
 const QUEUE: &str = "bare";
 const NOT_TAKEN: &str = "the broker did not take a message of the bare publisher";
 
@@ -22,7 +24,7 @@ const NOT_TAKEN: &str = "the broker did not take a message of the bare publisher
 pub(crate) async fn publish(
     broker: &Broker,
     plan: &Plan,
-    bodies: &[Vec<u8>],
+    requests: &Requests,
     window: usize,
 ) -> Result<Figures> {
     let kind = AMQPValue::LongString("quorum".into());
@@ -35,14 +37,20 @@ pub(crate) async fn publish(
         .confirm_select(ConfirmSelectOptions::default())
         .await?;
 
+    // Nothing else happens in this process meanwhile.
+    let own_pid = std::process::id();
     let begin = Instant::now() + plan.warm_up;
     let end = begin + plan.duration;
     let mut unconfirmed = FuturesUnordered::new();
     let mut latencies = Vec::new();
-    for body in bodies.iter().cycle() {
+    let mut cpu_before = None;
+    for body in requests.bodies().cycle() {
         let start = Instant::now();
         if start >= end {
             break;
+        }
+        if start >= begin && cpu_before.is_none() {
+            cpu_before = Some(own_seconds(own_pid)?);
         }
         let confirm = channel
             .basic_publish(
@@ -68,10 +76,13 @@ pub(crate) async fn publish(
             }
         }
     }
+    let cpu_after = own_seconds(own_pid)?;
     while let Some((_, confirmation)) = unconfirmed.next().await {
         ensure!(confirmation? == Confirmation::Ack(None), NOT_TAKEN);
     }
     connection.close(200, "done".into()).await?;
     broker.purge(QUEUE).await;
-    Ok(Figures::of_load(latencies, plan.duration))
+    let mut figures = Figures::of_load(latencies, plan.duration);
+    figures.cpu_seconds = cpu_before.map(|before| cpu_after - before);
+    Ok(figures)
 }

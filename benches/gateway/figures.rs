@@ -55,10 +55,10 @@ fn join(a: Option<f64>, b: Option<f64>, both: fn(f64, f64) -> f64) -> Option<f64
     a.into_iter().chain(b).reduce(both)
 }
 
-/// The value below which so many hundredths of the values lie.
-pub(crate) fn percentile(values: &[Duration], hundredths: usize) -> Option<Duration> {
+/// The value below which so many thousandths of the values lie.
+pub(crate) fn percentile(values: &[Duration], thousandths: usize) -> Option<Duration> {
     let mut sorted = values.to_vec();
     sorted.sort_unstable();
     let last = sorted.len().checked_sub(1)?;
-    sorted.get(last * hundredths / 100).copied()
+    sorted.get(last * thousandths / 1000).copied()
 }

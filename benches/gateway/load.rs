@@ -1,39 +1,34 @@
-//! Senders: one connection each, kept alive, one request after the other.
-//!
-//! Requests are signed before the load begins; only the delivery id, which GitHub's signature does
-//! not cover, is written in while sending, so that no event is a copy of another. The very same
-//! requests go to nginx and to the gateway, and cost the generator the same.
+//! Senders, as many as come at the same time, each one request after the other.
 
-use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow, ensure};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use anyhow::Result;
+use tokio::sync::mpsc::Receiver;
 use tokio::time::{Instant, sleep_until};
 
 use crate::figures::Figures;
-use crate::order;
+use crate::line::Line;
+use crate::pace::pace;
 use crate::plan::{Plan, SENDERS};
 use crate::process::cpu_seconds;
-use crate::support::sender::{Sender, Stream};
-use crate::support::webhook::Webhook;
+use crate::requests::Requests;
+use crate::support::sender::{Sender, Version};
 
-/// Different bodies. Each is sent many times, under a new id.
-const BODIES: usize = 1024;
-/// Where the id goes, and how long it is.
-const NO_ID: &str = "00000000-0000-4000-8000-000000000000";
-/// Longest answer that is read.
-const ANSWER_BYTES_MAX: usize = 16 * 1024;
-
-/// Signed requests for `POST /github`.
-#[derive(Debug)]
-pub(crate) struct Requests(Vec<Request>);
-
-#[derive(Debug)]
-struct Request {
-    bytes: Vec<u8>,
-    id: Range<usize>,
+/// What is sent to whom.
+#[derive(Clone)]
+pub(crate) struct Load<'a> {
+    /// Where to.
+    pub(crate) to: &'a Sender,
+    /// The process whose time is measured, with its children.
+    pub(crate) pid: u32,
+    /// The very same for all that are compared.
+    pub(crate) requests: &'a Arc<Requests>,
+    /// In which language.
+    pub(crate) version: Version,
+    /// How many by all senders together; `None`: as fast as answers come.
+    pub(crate) per_second: Option<f64>,
 }
 
 /// What came of a load.
@@ -52,150 +47,92 @@ struct Ledger {
     latencies: Vec<Duration>,
 }
 
-/// When a sender measures, and how long it waits between two requests.
+/// When a sender measures.
 #[derive(Clone, Copy, Debug)]
 struct Schedule {
     begin: Instant,
     end: Instant,
-    every: Option<Duration>,
 }
 
-impl Requests {
-    /// Makes and signs them.
-    pub(crate) fn signed() -> Self {
-        let make = |number| {
-            let body = order::order(number, order::KIB);
-            let bytes = Webhook::github("/github", order::EVENT_TYPE, NO_ID, &body).http1();
-            let head = String::from_utf8_lossy(&bytes);
-            let start = head.find(NO_ID).expect("the id is in the head");
-            Request {
-                id: start..start + NO_ID.len(),
-                bytes,
-            }
-        };
-        Self((0..BODIES).map(make).collect())
-    }
+impl Load<'_> {
+    /// Anything but a 202 for a new event is an error.
+    pub(crate) async fn run(&self, plan: &Plan) -> Result<Loaded> {
+        let lines = Line::open(self.to, self.version, SENDERS).await?;
+        let begin = Instant::now() + plan.warm_up;
+        let end = begin + plan.duration;
+        let schedule = Schedule { begin, end };
+        let (mut due, clock) = self
+            .per_second
+            .map(|per_second| pace(per_second, SENDERS, end))
+            .unzip();
+        let load = next_load();
+        let tasks: Vec<_> = (0..)
+            .zip(lines)
+            .map(|(number, line)| {
+                let due = due.as_mut().and_then(Vec::pop);
+                let name = format!("{load:08x}-{number:04x}");
+                let requests = Arc::clone(self.requests);
+                tokio::spawn(send(line, requests, number, name, due, schedule))
+            })
+            .collect();
 
-    /// The bodies alone.
-    pub(crate) fn bodies(&self) -> Vec<Vec<u8>> {
-        let body = |request: &Request| request.bytes[request.bytes.len() - order::KIB..].to_vec();
-        self.0.iter().map(body).collect()
+        sleep_until(begin).await;
+        let cpu_before = cpu_seconds(self.pid)?;
+        sleep_until(end).await;
+        let cpu_after = cpu_seconds(self.pid)?;
+        let mut all = Ledger::default();
+        for task in tasks {
+            let mut ledger = task.await??;
+            all.answered += ledger.answered;
+            all.latencies.append(&mut ledger.latencies);
+        }
+        if let Some(clock) = clock {
+            clock.await??;
+        }
+        let mut figures = Figures::of_load(all.latencies, plan.duration);
+        figures.cpu_seconds = Some(cpu_after - cpu_before);
+        Ok(Loaded {
+            figures,
+            answered: all.answered,
+        })
     }
 }
 
-/// Sends as fast as answers come, or `per_second` in all, to a program. Anything but a 202 for a
-/// new event is an error.
-pub(crate) async fn load(
-    to: &Sender,
-    pid: u32,
-    requests: &Arc<Requests>,
-    plan: &Plan,
-    per_second: Option<u32>,
-) -> Result<Loaded> {
-    let mut streams = Vec::new();
-    for _ in 0..SENDERS {
-        streams.push(
-            to.stream(&[b"http/1.1"])
-                .await
-                .map_err(|error| anyhow!(error))?,
-        );
-    }
-    let begin = Instant::now() + plan.warm_up;
-    let end = begin + plan.duration;
-    let senders = u32::try_from(SENDERS)?;
-    let every = per_second.map(|rate| Duration::from_secs(1) * senders / rate);
-    let schedule = Schedule { begin, end, every };
-    let tasks: Vec<_> = (0..)
-        .zip(streams)
-        .map(|(number, stream)| tokio::spawn(send(stream, Arc::clone(requests), number, schedule)))
-        .collect();
-
-    sleep_until(begin).await;
-    let cpu_before = cpu_seconds(pid)?;
-    sleep_until(end).await;
-    let cpu_after = cpu_seconds(pid)?;
-    let mut all = Ledger::default();
-    for task in tasks {
-        let mut ledger = task.await??;
-        all.answered += ledger.answered;
-        all.latencies.append(&mut ledger.latencies);
-    }
-    let mut figures = Figures::of_load(all.latencies, plan.duration);
-    figures.cpu_seconds = Some(cpu_after - cpu_before);
-    Ok(Loaded {
-        figures,
-        answered: all.answered,
-    })
+/// Loads of one run have ids of their own.
+pub(crate) fn next_load() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 async fn send(
-    mut stream: Box<dyn Stream>,
+    mut line: Line,
     requests: Arc<Requests>,
-    number: u32,
+    number: usize,
+    name: String,
+    mut due: Option<Receiver<Instant>>,
     schedule: Schedule,
 ) -> Result<Ledger> {
     let mut ledger = Ledger::default();
-    let mut answer = Vec::with_capacity(ANSWER_BYTES_MAX);
-    // Senders begin at different places, in the time between two requests and among the requests.
-    let senders = u32::try_from(SENDERS)?;
-    let mut due = Instant::now() + schedule.every.unwrap_or_default() * number / senders;
-    let first = usize::try_from(number)? * BODIES / SENDERS;
-    let mut bytes = Vec::new();
-    for (n, request) in requests.0.iter().cycle().skip(first).enumerate() {
-        let id = format!("{number:08x}-0000-4000-8000-{n:012x}");
-        bytes.clone_from(&request.bytes);
-        bytes[request.id.clone()].copy_from_slice(id.as_bytes());
-        if let Some(every) = schedule.every {
-            sleep_until(due).await;
-            due += every;
-        }
-        let start = Instant::now();
+    // Senders begin at different places among the requests.
+    for (n, request) in requests.round(number, SENDERS).enumerate() {
+        let start = match &mut due {
+            None => Instant::now(),
+            Some(due) => match due.recv().await {
+                Some(due) => due,
+                None => break,
+            },
+        };
         if start >= schedule.end {
             break;
         }
-        stream.write_all(&bytes).await?;
-        stream.flush().await?;
-        read_answer(&mut stream, &mut answer).await?;
-        let now = Instant::now();
+        line.exchange(request, &format!("{name}-4000-8000-{n:012x}"))
+            .await?;
         ledger.answered += 1;
-        if (schedule.begin..schedule.end).contains(&now) {
-            ledger.latencies.push(now - start);
+        // Of what was due in time, the last answers may come after it.
+        let counted = if due.is_some() { start } else { Instant::now() };
+        if (schedule.begin..schedule.end).contains(&counted) {
+            ledger.latencies.push(start.elapsed());
         }
     }
     Ok(ledger)
-}
-
-/// Reads one answer to its end, and makes sure that it says what it has to.
-async fn read_answer(stream: &mut Box<dyn Stream>, bytes: &mut Vec<u8>) -> Result<()> {
-    bytes.clear();
-    loop {
-        let n = stream.read_buf(bytes).await?;
-        ensure!(n > 0, "the connection ended before the answer");
-        ensure!(bytes.len() <= ANSWER_BYTES_MAX, "the answer never ends");
-        let mut space = [httparse::EMPTY_HEADER; 32];
-        let mut head = httparse::Response::new(&mut space);
-        let httparse::Status::Complete(head_bytes) = head.parse(bytes)? else {
-            continue;
-        };
-        let field = |name: &str| {
-            let found = head
-                .headers
-                .iter()
-                .find(|header| header.name.eq_ignore_ascii_case(name));
-            found.map(|header| header.value)
-        };
-        let length = field("content-length").context("an answer without a length")?;
-        let length: usize = std::str::from_utf8(length)?.parse()?;
-        if bytes.len() < head_bytes + length {
-            continue;
-        }
-        let said = || String::from_utf8_lossy(bytes).into_owned();
-        ensure!(head.code == Some(202), "not accepted: {}", said());
-        ensure!(
-            field("hookgate-duplicate").is_none(),
-            "taken for a copy: {}",
-            said()
-        );
-        return Ok(());
-    }
 }

@@ -102,7 +102,7 @@ http {{
     scgi_temp_path temp-scgi;
     keepalive_requests 1000000000;
     server {{
-        listen {address} ssl;
+        listen {address} ssl http2;
         ssl_certificate {identity}/cert.pem;
         ssl_certificate_key {identity}/key.pem;
         ssl_protocols TLSv1.3;

@@ -10,29 +10,41 @@ const TICKS_PER_SECOND: f64 = 100.0;
 /// Processor time of a process and its children, in user and kernel mode, in seconds.
 pub(crate) fn cpu_seconds(pid: u32) -> Result<f64> {
     let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
-    let mut ticks = own_ticks(pid)?;
+    let mut seconds = own_seconds(pid)?;
     for child in children.split_whitespace() {
-        ticks += own_ticks(child.parse()?)?;
+        seconds += own_seconds(child.parse()?)?;
     }
-    Ok(ticks / TICKS_PER_SECOND)
+    Ok(seconds)
 }
 
-fn own_ticks(pid: u32) -> Result<f64> {
+/// The same without its children.
+pub(crate) fn own_seconds(pid: u32) -> Result<f64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     // The name stands in parentheses and may hold anything. After it, `utime` and `stime` are the
     // twelfth and the thirteenth.
     let (_, fields) = stat.rsplit_once(')').context("no name in /proc/PID/stat")?;
     let mut times = fields.split_whitespace().skip(11).map(str::parse::<f64>);
     let mut next = || times.next().context("/proc/PID/stat ends early");
-    Ok(next()?? + next()??)
+    Ok((next()?? + next()??) / TICKS_PER_SECOND)
 }
 
-/// The most memory that a process has had resident, in MiB.
-pub(crate) fn peak_mib(pid: u32) -> Result<f64> {
+/// Which memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Memory {
+    /// Resident at this moment.
+    Now,
+    /// The most that was resident.
+    Peak,
+}
+
+/// Memory of a process, in KiB.
+pub(crate) fn memory_kib(pid: u32, memory: Memory) -> Result<f64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kib = line
-        .and_then(|line| line.split_whitespace().next())
-        .context("no VmHWM")?;
-    Ok(kib.parse::<f64>()? / 1024.0)
+    let name = match memory {
+        Memory::Now => "VmRSS:",
+        Memory::Peak => "VmHWM:",
+    };
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
+    let kib = line.and_then(|line| line.split_whitespace().next());
+    Ok(kib.context(name)?.parse()?)
 }

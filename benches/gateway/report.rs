@@ -10,8 +10,11 @@ use anyhow::Result;
 use comfy_table::{CellAlignment, Table, presets};
 
 use crate::figures::{Figures, percentile};
+use crate::idle::Fact;
+use crate::line::LINES_PER_CONNECTION;
 use crate::nginx::Nginx;
-use crate::plan::{Phase, Plan, ROUNDS, SENDERS};
+use crate::peer::Language;
+use crate::plan::{Phase, Plan, SENDERS};
 
 const CONTROL: &str = "/usr/lib/rabbitmq/bin/rabbitmqctl";
 
@@ -21,6 +24,7 @@ pub(crate) struct Report {
     phases: BTreeMap<Phase, Vec<Figures>>,
     syncs: Vec<Duration>,
     left: Vec<Left>,
+    facts: Vec<Fact>,
     /// The machine's load before the first phase.
     load_average: String,
 }
@@ -64,6 +68,11 @@ impl Report {
         self.left.push(left);
     }
 
+    /// Figures that are no rates.
+    pub(crate) fn add_facts(&mut self, facts: impl IntoIterator<Item = Fact>) {
+        self.facts.extend(facts);
+    }
+
     /// All rounds of a phase as one.
     fn total(&self, phase: Phase) -> Figures {
         let mut total = Figures::default();
@@ -77,14 +86,18 @@ impl Report {
     pub(crate) fn text(&self, plan: &Plan, directory: &Path) -> Result<String> {
         let mut text = String::new();
         writeln!(text, "{}", self.table())?;
+        if !self.facts.is_empty() {
+            writeln!(text, "\n{}\n", self.facts())?;
+        }
         for line in self.remarks() {
             writeln!(text, "- {line}")?;
         }
         writeln!(
             text,
             "- {SENDERS} senders, TLS 1.3, HTTP/1.1 kept alive, 1,024 byte bodies, HMAC-SHA256, JSON \
-             Schema; {ROUNDS} rounds of {} s after {} s of warm-up; senders, gateway and broker \
-             share the processors",
+             Schema, where nothing else is said; {} of {} s after {} s of warm-up; senders, gateway \
+             and broker share the processors",
+            rounds(plan.rounds),
             plan.duration.as_secs(),
             plan.warm_up.as_secs()
         )?;
@@ -103,6 +116,7 @@ impl Report {
             "ratio",
             "p50 ms",
             "p99 ms",
+            "p99.9 ms",
             "CPU s/1,000",
             "peak MiB",
         ]);
@@ -113,13 +127,18 @@ impl Report {
                 .reference()
                 .filter(|phase| self.phases.contains_key(phase));
             let ratio = reference.map(|phase| total.rate() / self.total(phase).rate());
+            let latency = |thousandths| {
+                let value = percentile(&total.latencies, thousandths);
+                number(value.map(millis), 2)
+            };
             table.add_row([
                 phase.name().to_owned(),
                 thousands(total.rate()),
                 by_round.join(" "),
                 number(ratio, 2),
-                number(percentile(&total.latencies, 50).map(millis), 2),
-                number(percentile(&total.latencies, 99).map(millis), 2),
+                latency(500),
+                latency(990),
+                latency(999),
                 number(total.cpu_per_thousand(), 3),
                 number(total.peak_mib, 0),
             ]);
@@ -130,26 +149,48 @@ impl Report {
         table
     }
 
+    fn facts(&self) -> Table {
+        let mut table = Table::new();
+        table
+            .load_style(presets::ASCII_MARKDOWN)
+            .set_header(["what", "figure"]);
+        for (what, figure) in &self.facts {
+            table.add_row([what, figure]);
+        }
+        table
+    }
+
     fn remarks(&self) -> Vec<String> {
         let mut remarks = vec![
             "ratio: of the rate to nginx's; with `ack = broker` and for a backlog, to the bare \
-             publisher's above it"
+             publisher's above it; of what is written by hand, to `ack = broker`'s; with many sources \
+             or events, to what one source and no events before had"
                 .to_owned(),
+            "1,000/s and half of its rate: requests come at fixed moments, whatever was answered \
+             before, and wait since then"
+                .to_owned(),
+            format!(
+                "HTTP/2: {LINES_PER_CONNECTION} requests at a time over each connection; GitHub's \
+                 examples: pushes and issues of 7 to 12 KiB; new connections: TCP, TLS, one webhook, \
+                 and gone, the resumed ones by a ticket"
+            ),
         ];
-        let sync = |hundredths| percentile(&self.syncs, hundredths).map(millis);
+        remarks.extend(self.dearer());
+        let sync = |thousandths| percentile(&self.syncs, thousandths).map(millis);
         remarks.push(format!(
             "one sync of 4 KiB on this disk: p50 {} ms, p99 {} ms",
-            number(sync(50), 2),
-            number(sync(99), 2)
+            number(sync(500), 2),
+            number(sync(990), 2)
         ));
-        for phase in [Phase::JournalCalm, Phase::Journal] {
-            let p99 = percentile(&self.total(phase).latencies, 99).map(millis);
-            let ratio = p99.zip(sync(99)).map(|(ours, disk)| ours / disk);
-            remarks.push(format!(
-                "{}: p99 is {} of the disk's p99",
-                phase.name(),
-                number(ratio, 1)
-            ));
+        for phase in [Phase::JournalCalm, Phase::JournalHalf, Phase::Journal] {
+            let p99 = percentile(&self.total(phase).latencies, 990).map(millis);
+            if let Some((ours, disk)) = p99.zip(sync(990)) {
+                remarks.push(format!(
+                    "{}: p99 is {:.1} of the disk's p99",
+                    phase.name(),
+                    ours / disk
+                ));
+            }
         }
         for Left { events, seconds } in &self.left {
             remarks.push(format!(
@@ -159,6 +200,18 @@ impl Report {
             ));
         }
         remarks
+    }
+
+    /// What an event costs, in terms of what is no more than an edge and no more than a publisher.
+    fn dearer(&self) -> Option<String> {
+        let cost = |phase| self.total(phase).cpu_per_thousand();
+        let ours = cost(Phase::BrokerAck)?;
+        let parts = cost(Phase::Nginx)? + cost(Phase::BareNarrow)?;
+        Some(format!(
+            "{}: an event costs {:.2} of what nginx's answer and a bare publish cost together",
+            Phase::BrokerAck.name(),
+            ours / parts
+        ))
     }
 
     fn machine(&self, directory: &Path) -> Result<[String; 3]> {
@@ -184,13 +237,22 @@ impl Report {
                     .display()
             ),
             format!(
-                "hookgate {}, nginx {}, RabbitMQ {}, {}",
+                "hookgate {}, nginx {}, RabbitMQ {}, Node {}, Python {}, {}",
                 env!("CARGO_PKG_VERSION"),
                 Nginx::version()?,
                 version_of(CONTROL, "version"),
+                Language::Node.version()?,
+                Language::Python.version()?,
                 version_of("rustc", "--version"),
             ),
         ])
+    }
+}
+
+fn rounds(rounds: usize) -> String {
+    match rounds {
+        1 => "one round".to_owned(),
+        n => format!("{n} rounds"),
     }
 }
 
