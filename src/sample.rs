@@ -90,7 +90,7 @@ pub fn make(source: &Source, recipe: &Recipe) -> Result<Sample, String> {
         HeaderValue::from_static("hookgate-send"),
     );
 
-    let split = source.split.as_ref();
+    let split = source.split.as_ref().filter(|it| !it.is_of_cloud_events());
     let is_lines = source.reading.format == Format::Lines || split.is_some_and(Split::is_lines);
     let mut json: Option<Value> = serde_json::from_slice(&payload).ok();
     // A single document may stand on several lines.

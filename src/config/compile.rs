@@ -488,6 +488,9 @@ impl Compiler<'_> {
     /// Where the events of a batch stand.
     fn split(&self, format: Format) -> Option<Split> {
         let Some(texts) = &self.raw.split else {
+            if format == Format::CloudEvents {
+                return Some(Split::new(vec![Place::CloudEvents], self.elements_max()));
+            }
             if self.raw.max_elements.is_some() {
                 let what = "`max_elements` without `split`: there is nothing to count";
                 let help = "say where the events stand: split = \"json:/events\"";
@@ -516,6 +519,8 @@ impl Compiler<'_> {
                 ),
                 Place::Form(_) => ("form", matches!(format, Format::Auto | Format::Form)),
                 Place::Lines => ("ndjson", matches!(format, Format::Auto | Format::Lines)),
+                // Nobody can write it.
+                Place::CloudEvents => ("cloudevents", format == Format::CloudEvents),
             };
             if !is_read {
                 let what = format!("{} cannot be in a body of this `format`", quote(text));

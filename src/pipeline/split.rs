@@ -55,6 +55,9 @@ pub enum Place {
     Form(String),
     /// `lines`: each line of a body of JSON lines.
     Lines,
+    /// Each event of a batch of CloudEvents, for a source that takes those and does not say
+    /// `split`: what is no batch is one event.
+    CloudEvents,
 }
 
 /// The events of one request.
@@ -119,6 +122,11 @@ impl Split {
         }
     }
 
+    /// Whether a batch is what says so itself, and nothing else has to be one.
+    pub fn is_of_cloud_events(&self) -> bool {
+        self.places == [Place::CloudEvents]
+    }
+
     /// Takes the elements out of a document.
     ///
     /// # Errors
@@ -146,6 +154,9 @@ impl Split {
     fn opened(&self, document: Document, found: Option<(&Place, Found)>) -> Events {
         if let Some((place, found)) = found {
             return batch(document, place, found);
+        }
+        if self.is_of_cloud_events() {
+            return Events::one(document);
         }
         let places: Vec<String> = self.places.iter().map(Place::to_string).collect();
         let violation = Violation {
@@ -180,6 +191,10 @@ impl Split {
                 Place::Json(pointer) => self.in_json(document, pointer)?,
                 Place::Form(name) => self.in_form(document, name, duplicates)?,
                 Place::Lines => self.in_lines(document)?,
+                Place::CloudEvents if document.parts == Parts::CloudEvents => {
+                    self.in_json(document, "")?
+                }
+                Place::CloudEvents => None,
             };
             if let Some(elements) = found {
                 return Ok(Some((place, elements)));
@@ -192,7 +207,7 @@ impl Split {
     pub fn form_field(&self) -> Option<&str> {
         match self.places.first() {
             Some(Place::Form(name)) => Some(name),
-            Some(Place::Json(_) | Place::Lines) | None => None,
+            Some(Place::Json(_) | Place::Lines | Place::CloudEvents) | None => None,
         }
     }
 
@@ -224,7 +239,7 @@ impl Split {
         self.places.iter().find_map(|place| {
             let pointer = match place {
                 Place::Json(pointer) => pointer.as_str(),
-                Place::Form(_) | Place::Lines => "",
+                Place::Form(_) | Place::Lines | Place::CloudEvents => "",
             };
             whole.pointer(pointer)?.is_array().then_some(pointer)
         })
@@ -327,7 +342,7 @@ fn batch(mut document: Document, place: &Place, found: Found) -> Events {
         (None, Place::Json(pointer)) => json
             .and_then(|json| json.pointer_mut(pointer))
             .map(Value::take),
-        (None, Place::Lines) => json.map(Value::take),
+        (None, Place::Lines | Place::CloudEvents) => json.map(Value::take),
         (None, Place::Form(_)) => None,
     };
     let trees = match trees {
@@ -430,7 +445,7 @@ impl Place {
     fn pointer(&self) -> String {
         match self {
             Self::Json(pointer) => pointer.clone(),
-            Self::Lines => String::new(),
+            Self::Lines | Self::CloudEvents => String::new(),
             Self::Form(name) => format!("/{}", name.replace('~', "~0").replace('/', "~1")),
         }
     }
@@ -443,6 +458,7 @@ impl fmt::Display for Place {
             Self::Json(pointer) => write!(f, "body member {pointer}"),
             Self::Form(name) => write!(f, "form field {name}"),
             Self::Lines => f.write_str("lines of JSON"),
+            Self::CloudEvents => f.write_str("a batch of CloudEvents"),
         }
     }
 }

@@ -337,3 +337,26 @@ fn each_cloud_event_of_a_batch_says_itself_what_it_is() {
     assert_eq!(events.json(event), Some(&json!({"n": 1})));
     assert_eq!(bodies(&events), [body.trim_matches(['[', ']'])]);
 }
+
+#[test]
+fn without_a_split_only_a_batch_of_cloud_events_is_one() {
+    let split = Split::new(vec![Place::CloudEvents], 3);
+    let event = r#"{"specversion":"1.0","id":"1","source":"/a","type":"t","data":[7]}"#;
+    let open = |content_type, body: &str| {
+        let read = document(content_type, body, true);
+        let reading = reading(Format::CloudEvents);
+        let read = decode(read.verified, &reading, true, |_| Ok(())).unwrap();
+        split.open(read, DuplicateKeys::Reject).unwrap()
+    };
+    let many = open(
+        "application/cloudevents-batch+json",
+        &format!("[{event},{event}]"),
+    );
+    assert_eq!(bodies(&many), [event, event]);
+    assert!(many.batch.is_some());
+    for content_type in ["application/cloudevents+json", "application/json"] {
+        let one = open(content_type, event);
+        assert_eq!(bodies(&one), [event]);
+        assert!(one.batch.is_none() && one.flaw.is_none());
+    }
+}

@@ -451,3 +451,35 @@ async fn a_sample_has_other_bytes_each_time_where_they_are_its_id() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_source_of_cloud_events_takes_batches_of_them_and_single_ones() {
+    let setup = setup("", "provider = \"github\"\nformat = \"cloudevents\"");
+    let event = |id: &str| json!({"specversion": "1.0", "id": id, "source": "/a", "type": "t", "data": {"n": 1}});
+    let batch = json!([event("1"), event("2")]).to_string();
+    for (content_type, body, expected) in [
+        (
+            "application/cloudevents-batch+json",
+            batch,
+            ("accepted", 2, 0),
+        ),
+        (
+            "application/cloudevents+json",
+            event("2").to_string(),
+            ("duplicate", 0, 1),
+        ),
+        (
+            "application/cloudevents+json",
+            event("3").to_string(),
+            ("accepted", 1, 0),
+        ),
+    ] {
+        let (mut head, body) = setup.signed(&body);
+        head.headers
+            .insert("content-type", content_type.parse().unwrap());
+        let outcome = setup.receive(head, Full::new(body)).await.unwrap();
+        assert_eq!(receipt(&outcome), expected, "{content_type}");
+    }
+    let ids: Vec<_> = setup.stored().into_iter().map(|it| it.event_id).collect();
+    assert_eq!(ids, ["1", "2", "3"].map(|id| Some(id.to_owned())));
+}
