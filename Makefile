@@ -23,14 +23,17 @@ FILTER ?=
 # The soak tries the program that ships; `make soak SOAK_PROFILE=dev` builds faster.
 SOAK_PROFILE ?= bench
 
+# Instructions are counted in the program that the tests build anyway; `bench` is the one that ships.
+INSTRUCTIONS_PROFILE ?= dev
+
 # What the shipped configuration refers to; any value will do for a check.
 CHECK_ENV := AMQP_URL=amqp://127.0.0.1 GITHUB_WEBHOOK_SECRET=check-only STRIPE_WEBHOOK_SECRET=check-only \
 	SHOPIFY_WEBHOOK_SECRET=check-only SLACK_SIGNING_SECRET=check-only ORDERS_SECRET=check-only
 
-.PHONY: help demo providers build run test faults timing fuzz fmt check lint configs unit e2e doc deny bench soak figures clean dependencies tools
+.PHONY: help demo providers build run test faults timing fuzz fmt check lint configs unit e2e doc deny instructions bench soak figures clean dependencies tools
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## build, run a gateway on loopback, send it good and bad webhooks, show what became of each
 	@$(DEPENDENCIES) build
@@ -54,8 +57,9 @@ test: dependencies tools ## everything that CI checks: format, lints, configurat
 	@echo "==> tests"
 	@$(CARGO) test $(LOCKED) --lib
 	@RUST_TEST_THREADS=$(E2E_THREADS) $(CARGO) test $(LOCKED) --test gateway -- --skip faults:: --skip timing:: --skip fuzz::
+	@$(MAKE) instructions
 	@$(MAKE) faults timing
-	@$(MAKE) fuzz SECONDS=$(if $(RELEASE),1800,8)
+	@$(MAKE) fuzz SECONDS=$(if $(RELEASE),1800,5)
 
 faults: dependencies ## faults, attacks and hostile peers; RELEASE=1 for a release's counts
 	@RUST_TEST_THREADS=$(FAULT_THREADS) $(CARGO) test $(LOCKED) --test gateway faults::$(FILTER)
@@ -98,6 +102,11 @@ doc: ## the code's own documentation, with broken links as errors
 deny: ## licences, sources and bans of dependencies, by cargo-deny (built once, in minutes)
 	@test -x $(DENY) || $(CARGO) install --quiet --locked --root target/tools --version $(DENY_VERSION) cargo-deny
 	@$(DENY) --offline --locked --workspace --config .deny.toml check bans licenses sources
+
+instructions: dependencies ## what each stage takes for one event, against benches/INSTRUCTIONS.md; WRITE=1 keeps it
+	@echo "==> instructions per event"
+	@mkdir -p target/tmp
+	@TMPDIR=$(CURDIR)/target/tmp $(CARGO) bench --quiet $(LOCKED) --profile $(INSTRUCTIONS_PROFILE) --bench instructions
 
 bench: ## beside nginx, a bare publisher and what is written by hand; QUICK=1 in two minutes, WRITE=1 keeps it
 	@$(DEPENDENCIES) bench

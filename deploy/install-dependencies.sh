@@ -5,9 +5,10 @@
 #   install-dependencies.sh build    a C compiler and its headers (for the TLS library)
 #   install-dependencies.sh test     the same, RabbitMQ (the tests start private nodes of it), what
 #                                    stands in front (nginx, HAProxy), what makes trouble (strace,
-#                                    iproute2, nftables), what looks on (sslscan, script), and a
-#                                    C++ compiler for libFuzzer; Node and Python, and with their
-#                                    package managers the providers' own SDKs, into target/sdk
+#                                    iproute2, nftables), what looks on (sslscan, script,
+#                                    valgrind), and a C++ compiler for libFuzzer; Node and Python,
+#                                    and with their package managers the providers' own SDKs, into
+#                                    target/sdk
 #   install-dependencies.sh bench    the same as test; instead of the SDKs, what the programs need that
 #                                    are measured beside the gateway, into target/peers
 #
@@ -45,6 +46,7 @@ if [ "$what" != build ]; then
     want /usr/sbin/nft nftables
     want sslscan sslscan
     want script bsdutils
+    want valgrind valgrind
     want c++ g++
     want node nodejs
     want npm npm

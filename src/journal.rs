@@ -408,16 +408,16 @@ impl Journal {
 
     /// Waits until it is closed: because it was asked to, or because its thread died of a defect.
     pub async fn closed(&self) {
-        let mut progress = self.0.shared.progress.subscribe();
+        let mut fate = self.0.shared.fate.subscribe();
         // The sender is in `shared`, which we hold: it cannot be gone.
-        drop(progress.wait_for(|progress| progress.closed).await);
+        drop(fate.wait_for(|fate| fate.closed).await);
     }
 
     /// Waits for the first failure, after which nothing is taken; for ever, if there is none.
     pub async fn failure(&self) -> Arc<str> {
-        let mut progress = self.0.shared.progress.subscribe();
+        let mut fate = self.0.shared.fate.subscribe();
         // The sender is in `shared`, which we hold: it cannot be gone.
-        drop(progress.wait_for(|progress| progress.failed).await);
+        drop(fate.wait_for(|fate| fate.failed).await);
         match self.0.shared.handover.failed() {
             Some(reason) => reason,
             None => std::future::pending().await,
@@ -427,8 +427,8 @@ impl Journal {
     /// Writes what was handed in, persists the cursor, gives up the lock.
     pub async fn close(&self) {
         self.0.shared.handover.begin_close();
-        let mut progress = self.0.shared.progress.subscribe();
-        drop(progress.wait_for(|progress| progress.closed).await);
+        let mut fate = self.0.shared.fate.subscribe();
+        drop(fate.wait_for(|fate| fate.closed).await);
     }
 
     /// The same, but if the disk does not answer by `deadline`, the writer is left to it: the

@@ -186,6 +186,10 @@ struct EscapedWriter<W>(W);
 
 impl<W: Write> Write for EscapedWriter<W> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if is_plain(line) {
+            self.0.write_all(line)?;
+            return Ok(line.len());
+        }
         match std::str::from_utf8(line) {
             Ok(text) if text.chars().any(is_harmful_in_json) => {
                 self.0.write_all(escaped(text).as_bytes())?;
@@ -198,6 +202,11 @@ impl<W: Write> Write for EscapedWriter<W> {
     fn flush(&mut self) -> io::Result<()> {
         self.0.flush()
     }
+}
+
+/// Almost every line is, and a look at its bytes shows it.
+fn is_plain(line: &[u8]) -> bool {
+    line.iter().all(|byte| matches!(byte, b'\n' | b' '..=b'~'))
 }
 
 /// The line's own end is the one control character that is meant.

@@ -75,6 +75,9 @@ pub(super) struct Desk {
     failed: Option<Arc<str>>,
     /// Something else changed since the writer looked.
     nudged: bool,
+    /// The writer sleeps, and nobody has woken it yet: a wake-up is a call to the system, so one
+    /// does for all who come before it is up.
+    asleep: bool,
 }
 
 /// What is next to do.
@@ -134,22 +137,30 @@ impl<M: Monitor<Value = Desk>> Handover<M> {
         desk.queue.push_back(pending);
         desk.queue_records += records;
         desk.queue_bytes += bytes;
-        drop(desk);
-        self.desk.notify();
+        self.wake(desk);
     }
 
     /// Has the writer look after its chores.
     pub(super) fn nudge(&self) {
-        let known = std::mem::replace(&mut self.desk.lock().nudged, true);
-        if !known {
-            self.desk.notify();
-        }
+        let mut desk = self.desk.lock();
+        desk.nudged = true;
+        self.wake(desk);
     }
 
     /// Takes nothing more from now on; what is queued is still written.
     pub(super) fn begin_close(&self) {
-        self.desk.lock().closing = true;
-        self.desk.notify();
+        let mut desk = self.desk.lock();
+        desk.closing = true;
+        self.wake(desk);
+    }
+
+    /// Wakes the writer if it sleeps.
+    fn wake(&self, mut desk: M::Guard<'_>) {
+        let asleep = std::mem::take(&mut desk.asleep);
+        drop(desk);
+        if asleep {
+            self.desk.notify();
+        }
     }
 
     /// Latches the first failure. Gives the one that is latched, and whether it is this one.
@@ -186,7 +197,9 @@ impl<M: Monitor<Value = Desk>> Handover<M> {
             if nudged || due <= now {
                 return Work::Chores;
             }
+            desk.asleep = true;
             desk = self.desk.wait(desk, due - now);
+            desk.asleep = false;
         }
     }
 

@@ -187,11 +187,19 @@ pub(super) fn waiting(cursor: u64, end: u64, gaps: &[Range<u64>]) -> u64 {
     end.saturating_sub(cursor).saturating_sub(gone)
 }
 
-/// What is waited for.
+/// What readers wait for.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Progress {
     /// One past the last record on stable storage.
     pub(super) end: u64,
+    /// Nothing more will come.
+    pub(super) closed: bool,
+}
+
+/// What those wait for who only want to know how it ends. It is apart from [`Progress`], so that
+/// they are not woken for every write.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Fate {
     /// Nothing more will come.
     pub(super) closed: bool,
     /// A failure is latched.
@@ -211,6 +219,7 @@ pub(super) struct Shared {
     pub(super) handover: Handover,
     state: Mutex<State>,
     pub(super) progress: watch::Sender<Progress>,
+    pub(super) fate: watch::Sender<Fate>,
 }
 
 impl Shared {
@@ -238,6 +247,7 @@ impl Shared {
             handover,
             state,
             progress,
+            fate: watch::Sender::default(),
         }
     }
 
@@ -298,7 +308,7 @@ impl Shared {
                 dir = %self.dir.display(),
                 "the journal failed and takes nothing more until the next start"
             );
-            self.progress.send_modify(|progress| progress.failed = true);
+            self.fate.send_modify(|fate| fate.failed = true);
         }
         reason
     }
@@ -307,6 +317,7 @@ impl Shared {
     pub(super) fn finish_close(&self) {
         self.handover.finish();
         self.progress.send_modify(|progress| progress.closed = true);
+        self.fate.send_modify(|fate| fate.closed = true);
     }
 
     pub(super) fn status(&self) -> Status {
