@@ -43,7 +43,7 @@ use crate::reject::Reject;
 use crate::source::{OnInvalid, Reply, Source};
 
 use arrival::{Arrival, Head, Inbound};
-use decode::{Document, Format, Parts, cloudevent};
+use decode::{Document, Format, Parts};
 use dedupe::{Claim, Dedupe, Fresh, Twin};
 use evidence::{Action, Asker, Errand, Evidence, Fetching, Hindrance};
 use handshake::{Handshake, HandshakeReply, Unconfirmed, enrolment};
@@ -417,10 +417,9 @@ impl Source {
 
     /// Whether anybody reads the body's meaning, or only whether it has one.
     pub fn needs_tree(&self) -> bool {
-        // Each event of a batch says itself what it is.
-        let is_named_within = self.split.is_some() && self.reading.format == Format::CloudEvents;
+        // Each CloudEvent of a batch says itself what it is.
         self.schemas.is_some()
-            || is_named_within
+            || self.reading.format == Format::CloudEvents
             || self.split.as_ref().is_some_and(Split::needs_tree)
             || self
                 .event_id
@@ -666,19 +665,14 @@ fn check_parts(
     event_type: Option<&str>,
     json: &Value,
 ) -> Result<Option<Arc<str>>, Vec<Violation>> {
+    // A batch of CloudEvents has become as many events.
+    let Parts::Lines(_) = parts else {
+        return schemas.check(event_type, json);
+    };
     let mut name = None;
     let list = json.as_array().map(Vec::as_slice).unwrap_or_default();
     for (index, part) in list.iter().enumerate() {
-        let checked = match parts {
-            Parts::Whole => break,
-            Parts::Lines(_) => schemas.check(event_type, part),
-            Parts::CloudEvents => {
-                let own = part.get("type").and_then(Value::as_str);
-                // What is no base64 has been refused.
-                schemas.check(own, &cloudevent::data(part).unwrap_or_default())
-            }
-        };
-        name = checked.map_err(|violations| {
+        name = schemas.check(event_type, part).map_err(|violations| {
             let under = |it: Violation| Violation {
                 pointer: format!("/{index}{}", it.pointer),
                 ..it
@@ -686,10 +680,7 @@ fn check_parts(
             violations.into_iter().map(under).collect::<Vec<_>>()
         })?;
     }
-    match parts {
-        Parts::Whole => schemas.check(event_type, json),
-        Parts::Lines(_) | Parts::CloudEvents => Ok(name),
-    }
+    Ok(name)
 }
 
 #[cfg(test)]

@@ -83,7 +83,7 @@ fn lost(refusal: &Refusal) {
 }
 
 /// Header fields up to an empty line, then the body.
-fn inbound(query: Option<String>, mut input: Input<'_>) -> Inbound {
+pub(super) fn inbound(query: Option<String>, mut input: Input<'_>) -> Inbound {
     let mut headers = HeaderMap::new();
     while !input.is_empty() {
         let line = input.line();

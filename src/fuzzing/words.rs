@@ -2,18 +2,17 @@
 //! handshakes. Whatever compiles also signs, verifies and answers.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::Method;
 use jiff::Timestamp;
 
+use super::message::inbound;
 use super::{Input, vectors};
 use crate::clock::Now;
 use crate::config::raw::{RawHandshake, RawList, RawReply, RawScheme, RawVerify};
-use crate::pipeline::arrival::{Head, Inbound};
+use crate::pipeline::arrival::Inbound;
 use crate::pipeline::expr::Expr;
 use crate::pipeline::handshake::enrolment::offer;
 use crate::pipeline::handshake::{Handshake, answer_anybody, answer_verified};
@@ -105,7 +104,7 @@ pub(super) fn run(data: &[u8]) {
         ..RawHandshake::default()
     };
     let routing_key = word().unwrap_or_default();
-    let request = inbound(input);
+    let request = inbound(Some("a=1&b=%32".to_owned()), input);
 
     if let Ok(key) = RoutingKey::parse(&routing_key) {
         let key = key.render("shop", Some(&value));
@@ -175,34 +174,4 @@ fn check(scheme: RawScheme, handshake: &RawHandshake, mut request: Inbound) {
 
 fn body_of(handshake: &RawHandshake) -> String {
     handshake.reply.body.clone().unwrap_or_default()
-}
-
-/// Header fields up to an empty line, then the body.
-fn inbound(mut input: Input<'_>) -> Inbound {
-    let mut headers = HeaderMap::new();
-    while !input.is_empty() {
-        let line = input.line();
-        let Some((name, value)) = line.split_once(':') else {
-            break;
-        };
-        if let (Ok(name), Ok(value)) = (
-            HeaderName::try_from(name.trim()),
-            HeaderValue::try_from(value.trim()),
-        ) {
-            headers.append(name, value);
-        }
-    }
-    let head = Head {
-        method: Method::POST,
-        path: "/in".to_owned(),
-        query: Some("a=1&b=%32".to_owned()),
-        headers,
-        client_ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
-        request_id: Arc::from("fuzz"),
-        certificate: None,
-    };
-    Inbound {
-        head,
-        body: Bytes::copy_from_slice(input.rest()),
-    }
 }
