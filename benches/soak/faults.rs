@@ -142,6 +142,15 @@ impl Chronicle {
     }
 }
 
+/// A fault that has begun.
+struct Turn {
+    fault: Fault,
+    /// For as long as this, if it has a length.
+    lasts: Duration,
+    /// In the chronicle.
+    index: usize,
+}
+
 /// Deals the faults of one side: each once in every round, in random order.
 pub(crate) struct Deck {
     faults: Vec<Fault>,
@@ -166,6 +175,27 @@ impl Deck {
             self.dice.shuffle(&mut self.left);
         }
         self.left.pop()
+    }
+
+    /// After a pause, the next fault; `None` when it is time to stop.
+    async fn turn(
+        &mut self,
+        chronicle: &Chronicle,
+        stopped: &mut watch::Receiver<bool>,
+    ) -> Option<Turn> {
+        loop {
+            let pause = self.millis(PAUSES);
+            if !goes_on(stopped, pause).await {
+                return None;
+            }
+            if let Some(fault) = self.deal() {
+                return Some(Turn {
+                    fault,
+                    lasts: self.millis(LASTS),
+                    index: chronicle.begins(fault),
+                });
+            }
+        }
     }
 
     /// A time between two bounds, in milliseconds.
@@ -204,16 +234,12 @@ impl Gateways {
         chronicle: Arc<Chronicle>,
         mut stopped: watch::Receiver<bool>,
     ) -> Self {
-        loop {
-            let pause = deck.millis(PAUSES);
-            if !goes_on(&mut stopped, pause).await {
-                return self;
-            }
-            let Some(fault) = deck.deal() else {
-                continue;
-            };
-            let lasts = deck.millis(LASTS);
-            let index = chronicle.begins(fault);
+        while let Some(Turn {
+            fault,
+            lasts,
+            index,
+        }) = deck.turn(&chronicle, &mut stopped).await
+        {
             match fault {
                 Fault::GatewayKilled => {
                     self.mortal.kill9();
@@ -240,6 +266,7 @@ impl Gateways {
             }
             chronicle.ends(index);
         }
+        self
     }
 
     fn either(&self, dice: &mut Rng) -> Pid {
@@ -268,16 +295,12 @@ impl Brokers {
         chronicle: Arc<Chronicle>,
         mut stopped: watch::Receiver<bool>,
     ) -> Self {
-        loop {
-            let pause = deck.millis(PAUSES);
-            if !goes_on(&mut stopped, pause).await {
-                return self;
-            }
-            let Some(fault) = deck.deal() else {
-                continue;
-            };
-            let lasts = deck.millis(LASTS);
-            let index = chronicle.begins(fault);
+        while let Some(Turn {
+            fault,
+            lasts,
+            index,
+        }) = deck.turn(&chronicle, &mut stopped).await
+        {
             match fault {
                 Fault::BrokerReset => self.proxy.cut(Cut::Reset),
                 Fault::BrokerHalfClosed => self.proxy.cut(Cut::HalfClose),
@@ -309,5 +332,6 @@ impl Brokers {
             }
             chronicle.ends(index);
         }
+        self
     }
 }

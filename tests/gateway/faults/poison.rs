@@ -379,28 +379,31 @@ async fn until_waiting(gateway: &Gateway, all: f64, parked: f64) {
     .await;
 }
 
+/// A gateway on this broker with two sources, and their queues: that of `stuck` takes one event and refuses more.
+async fn stuck_and_free(setup: Setup, broker: &Broker) -> (Gateway, String, String) {
+    let sources = [source("stuck", "github", ""), source("free", "github", "")].concat();
+    let gateway = setup.no_queues().sources(&sources).start().await;
+    let exchange = gateway.exchange();
+    drop(broker.consume(&format!("{exchange}.unrouted")).await);
+    let (full, free) = (format!("{exchange}-full"), format!("{exchange}-free"));
+    broker
+        .declare(&full, &at_most(1), exchange, "stuck.#")
+        .await;
+    broker
+        .declare(&free, &kind("classic"), exchange, "free.#")
+        .await;
+    (gateway, full, free)
+}
+
 /// The same with the program itself, over a restart and a kill; the books balance throughout.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_parked_outlives_the_process() {
     const EACH: usize = 60;
     let broker = broker::shared().await;
-    let sources = [source("stuck", "github", ""), source("free", "github", "")].concat();
-    let mut gateway = Setup::new()
+    let setup = Setup::new()
         .broker(broker)
-        .no_queues()
-        .broker_lines("max_in_flight = 16")
-        .sources(&sources)
-        .start()
-        .await;
-    let exchange = gateway.exchange().to_owned();
-    drop(broker.consume(&format!("{exchange}.unrouted")).await);
-    let (full, free) = (format!("{exchange}-full"), format!("{exchange}-free"));
-    broker
-        .declare(&full, &at_most(1), &exchange, "stuck.#")
-        .await;
-    broker
-        .declare(&free, &kind("classic"), &exchange, "free.#")
-        .await;
+        .broker_lines("max_in_flight = 16");
+    let (mut gateway, full, free) = stuck_and_free(setup, broker).await;
     let queue = broker.consume(&free).await;
     for n in 0..EACH {
         for source in ["stuck", "free"] {
@@ -444,23 +447,8 @@ async fn what_is_parked_outlives_the_process() {
 async fn only_the_senders_of_a_stuck_source_are_told_to_wait() {
     const BODY_BYTES: usize = 1_000_000;
     let broker = broker::shared().await;
-    let sources = [source("stuck", "github", ""), source("free", "github", "")].concat();
-    let gateway = Setup::new()
-        .broker(broker)
-        .no_queues()
-        .journal("max_size = \"128MiB\"")
-        .sources(&sources)
-        .start()
-        .await;
-    let exchange = gateway.exchange().to_owned();
-    drop(broker.consume(&format!("{exchange}.unrouted")).await);
-    let (full, free) = (format!("{exchange}-full"), format!("{exchange}-free"));
-    broker
-        .declare(&full, &at_most(1), &exchange, "stuck.#")
-        .await;
-    broker
-        .declare(&free, &kind("classic"), &exchange, "free.#")
-        .await;
+    let setup = Setup::new().broker(broker).journal("max_size = \"128MiB\"");
+    let (gateway, full, free) = stuck_and_free(setup, broker).await;
     let body = format!("{{\"text\":\"{}\"}}", "x".repeat(BODY_BYTES));
     let push = |source: &str, id: &str, body: &str| {
         Webhook::github(&format!("/{source}"), "push", id, body.as_bytes())
