@@ -1,7 +1,8 @@
 //! A limit per client address, over a table that strangers cannot grow.
 //!
 //! A bucket that is whole again is as good as a new one, so it can be forgotten without a trace.
-//! In a full table a newcomer takes the place of such a one. While there is none, newcomers share
+//! Each request looks at a few and forgets those, so that the table is about as long as there are
+//! addresses at a time. In a full table a newcomer takes the place of such a one. While there is none, newcomers share
 //! one allowance, and whoever is in the table keeps its own.
 
 use std::collections::HashMap;
@@ -21,6 +22,13 @@ pub const PEERS_MAX: usize = 65_536;
 /// How many places a newcomer looks at in a full table. The search goes on where the last one
 /// ended, so every place is looked at in time, and no request pays for a whole sweep.
 const LOOKS: usize = 8;
+
+/// How many places each request looks at for buckets that can go. More than the one that it may
+/// have added, so that the table gets shorter.
+const IDLE_LOOKS: usize = 2;
+
+/// A table with room for fewer keeps its room, whatever is in it.
+const ROOM_KEPT: usize = 1024;
 
 /// One source's limit per client address, IPv6 by /64.
 #[derive(Debug)]
@@ -62,7 +70,7 @@ impl PeerLimit {
         }
     }
 
-    /// Takes one from this address's allowance.
+    /// Takes one from this address's allowance; forgets a few that have all of theirs.
     ///
     /// # Errors
     ///
@@ -70,7 +78,10 @@ impl PeerLimit {
     pub fn spend(&self, client_ip: IpAddr, now: Instant) -> Result<(), Reject> {
         let mut table = self.lock();
         let bucket = table.bucket(network_of(client_ip), now, self.peers_max);
-        bucket.spend(self.rate, now).map_err(|retry_after| {
+        let spent = bucket.spend(self.rate, now);
+        table.forget_idle(now);
+        drop(table);
+        spent.map_err(|retry_after| {
             Reject::PeerLimited(Overrun {
                 policy: Arc::clone(&self.policy),
                 rate: self.rate,
@@ -82,6 +93,12 @@ impl PeerLimit {
     /// How many addresses are remembered.
     pub fn peers(&self) -> usize {
         self.lock().buckets.len()
+    }
+
+    /// How many there is room for without taking more memory.
+    #[cfg(test)]
+    pub(super) fn room(&self) -> usize {
+        self.lock().buckets.capacity()
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {
@@ -116,6 +133,33 @@ impl Table {
         };
         self.places.insert(network, place);
         Some(place)
+    }
+
+    fn forget_idle(&mut self, now: Instant) {
+        for _ in 0..IDLE_LOOKS {
+            if self.hand >= self.buckets.len() {
+                self.hand = 0;
+            }
+            match self.buckets.get(self.hand) {
+                None => break,
+                Some((_, bucket)) if bucket.is_whole(now) => self.forget(self.hand),
+                Some(_) => self.hand += 1,
+            }
+        }
+    }
+
+    /// The last one takes the place of the one that goes.
+    fn forget(&mut self, place: usize) {
+        let (gone, _) = self.buckets.swap_remove(place);
+        self.places.remove(&gone);
+        if let Some((moved, _)) = self.buckets.get(place) {
+            self.places.insert(*moved, place);
+        }
+        let room = self.buckets.capacity();
+        if room > ROOM_KEPT && self.buckets.len() < room / 4 {
+            self.buckets.shrink_to(room / 2);
+            self.places.shrink_to(room / 2);
+        }
     }
 
     fn whole_one(&mut self, now: Instant) -> Option<usize> {

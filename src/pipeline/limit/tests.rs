@@ -109,6 +109,29 @@ fn in_a_full_table_a_newcomer_gets_the_place_of_one_whose_allowance_is_whole() {
     limit.spend(stranger(5), later).unwrap_err();
 }
 
+#[test]
+fn those_who_have_all_of_their_allowance_again_are_forgotten() {
+    const MANY: usize = 10_000;
+    let start = Now::read().mono;
+    let limit = PeerLimit::new(Arc::from("x"), rate(60, 2));
+    for peer in 0..MANY {
+        limit.spend(stranger(peer), start).unwrap();
+    }
+    assert_eq!(limit.peers(), MANY);
+    let later = start + MINUTE;
+    // Two that are not: one had nothing left, one comes only now.
+    limit.spend(stranger(5), start).unwrap();
+    for _ in 0..MANY {
+        drop(limit.spend(stranger(MANY), later));
+    }
+    assert_eq!(limit.peers(), 2);
+    assert!(limit.room() <= MANY / 4, "{}", limit.room());
+    for peer in [5, MANY] {
+        drop(limit.spend(stranger(peer), later));
+        limit.spend(stranger(peer), later).unwrap_err();
+    }
+}
+
 fn address(last: u8) -> IpAddr {
     IpAddr::from([192, 0, 2, last])
 }

@@ -80,7 +80,8 @@ fn a_million_addresses() {
             .spend(address(network, 0), later)
             .expect_err("a burst of ten");
     }
-    assert_eq!(limit.peers(), PEERS_MAX);
+    // Each of those requests forgot another that was whole.
+    assert!(limit.peers() <= PEERS_MAX - 1000, "{}", limit.peers());
 
     let mut full = looks.split_off(PEERS_MAX);
     full.sort_unstable();
