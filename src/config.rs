@@ -37,6 +37,7 @@ pub use crate::config::preset::parse as parse_provider;
 pub(crate) use crate::config::reader::did_you_mean;
 use crate::config::surroundings::Surroundings;
 pub use crate::config::tls::files::{Files, Fingerprint, Material, Snapshot, Unusable, Verifier};
+pub use crate::config::tls::stamps::Stamps;
 use crate::secret::{Labelled, Secret};
 use crate::source::Source;
 

@@ -1,6 +1,7 @@
 //! `[server.tls]`: certificates and keys, loaded and checked against each other.
 
 pub(crate) mod files;
+pub(crate) mod stamps;
 
 use std::path::{Path, PathBuf};
 

@@ -118,6 +118,13 @@ impl Files {
         }
     }
 
+    /// The paths of all.
+    pub(super) fn paths(&self) -> impl Iterator<Item = &Path> {
+        let pairs = self.pairs.iter().flat_map(|(cert, key)| [cert, key]);
+        let others = self.client_ca.iter().chain(&self.client_crl);
+        pairs.chain(others).map(PathBuf::as_path)
+    }
+
     fn path(&self, which: Which) -> &Path {
         let path = match which {
             Which::Certificate(at) => self.pairs.get(at).map(|(cert, _)| cert),

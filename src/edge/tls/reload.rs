@@ -1,9 +1,9 @@
 //! New certificates while serving: the files are looked at every few seconds, and at once on
 //! SIGHUP. All of them are taken, or none.
 //!
-//! Looking at what the files hold notices every way of replacing them: in place, by renaming, by a
-//! symbolic link above them, on file systems that tell nobody. A few kilobytes every few seconds
-//! cost nothing that can be measured.
+//! The look is at what the system says of them, at the end of all links. That notices every way of
+//! replacing them: in place, by renaming, by a symbolic link above them, on file systems that tell
+//! nobody. They are read when it says something new.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Now;
-use crate::config::{Certificate, Clients, Files, Fingerprint, Snapshot, Tls, Unusable};
+use crate::config::{Certificate, Clients, Files, Fingerprint, Snapshot, Stamps, Tls, Unusable};
 use crate::edge::tls::{Identity, TlsError};
 use crate::metrics::Metrics;
 
@@ -25,6 +25,7 @@ pub(crate) const LOOK_EVERY: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) struct Reloader {
     files: Files,
+    stamps: Stamps,
     /// Of what is in use, or was found to be of no use.
     judged: Fingerprint,
     identity: Identity,
@@ -51,6 +52,7 @@ impl Reloader {
     ) -> Option<Self> {
         (!tls.files.is_empty()).then(|| Self {
             files: tls.files.clone(),
+            stamps: Stamps::default(),
             judged: tls.fingerprint,
             identity,
             metrics,
@@ -70,7 +72,7 @@ impl Reloader {
                 () = self.now.notified() => true,
                 _ = ticks.tick() => false,
             };
-            let Some(snapshot) = self.look().await else {
+            let Some(snapshot) = self.look(is_asked).await else {
                 continue;
             };
             let seen = snapshot.fingerprint();
@@ -82,18 +84,29 @@ impl Reloader {
         }
     }
 
-    /// Reads the files where waiting for a disk delays nobody.
-    async fn look(&self) -> Option<Snapshot> {
-        let files = self.files.clone();
-        let reading = tokio::task::spawn_blocking(move || files.read());
-        // Reading does not panic; and if it did, the old certificates would still be good.
-        reading.await.ok()
+    /// Reads the files, if they changed or somebody asked, where waiting for a disk delays nobody.
+    async fn look(&mut self, is_asked: bool) -> Option<Snapshot> {
+        let (files, mut stamps) = (self.files.clone(), std::mem::take(&mut self.stamps));
+        let looking = tokio::task::spawn_blocking(move || {
+            let asks = stamps.ask_for_reading(&files);
+            (stamps, (asks || is_asked).then(|| files.read()))
+        });
+        // Looking does not panic; and if it did, the old certificates would still be good.
+        let (stamps, snapshot) = looking.await.ok()?;
+        self.stamps = stamps;
+        snapshot
     }
 
-    /// Says once what came of it: what cannot be used is not looked into again until it changes.
+    /// Says once what came of it: what cannot be used is not looked into again until it changes, or
+    /// somebody asks. Then what did not change is judged again, too: an authority may be in force
+    /// by now. But it is nothing new.
     fn reload(&mut self, snapshot: &Snapshot) {
-        self.judged = snapshot.fingerprint();
+        let before = std::mem::replace(&mut self.judged, snapshot.fingerprint());
+        let is_new = self.judged != before;
         match self.take(snapshot) {
+            Ok(()) if !is_new => {
+                tracing::info!("the certificates are the same as before");
+            }
             Ok(()) => {
                 self.metrics.edge.certificate_reloads_ok.increment(1);
                 tracing::info!("new certificates are in use from the next handshake on");

@@ -124,12 +124,30 @@ async fn a_change_in_place_is_in_use_after_two_looks() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hangup_is_heard_at_once_changed_or_not() {
+async fn a_hangup_is_heard_at_once_and_counts_if_something_changed() {
     let watched = watch("", |folder| put(folder, &pair("a.example")));
+    let before = watched.identity.config();
     sleep(LOOK_EVERY / 2).await;
+    watched.now.notify_one();
+    let judged_again = async {
+        while Arc::ptr_eq(&before, &watched.identity.config()) {
+            sleep(Duration::from_millis(100)).await;
+        }
+    };
+    timeout(LOOK_EVERY, judged_again).await.unwrap();
+    sleep(LOOK_EVERY * 3).await;
+    assert_eq!((watched.count("ok"), watched.count("failed")), (0, 0));
+
+    sleep(LOOK_EVERY / 2).await;
+    put(watched.path(), &pair("b.example"));
     watched.now.notify_one();
     let took = watched.until(1, 0).await;
     assert!(took < LOOK_EVERY, "{took:?}");
+    fs::write(watched.path().join("key.pem"), "").unwrap();
+    watched.until(1, 1).await;
+    // Whoever asks again is told again.
+    watched.now.notify_one();
+    watched.until(1, 2).await;
 }
 
 #[tokio::test(start_paused = true)]
