@@ -132,12 +132,7 @@ impl App {
         let stores = Stores::open(&journal, &metrics, &orders.drain, &mut |at, record| {
             recall.see(at, record);
         })?;
-        let unreadable = |error| OpenError::Io {
-            path: journal.path.clone(),
-            error,
-        };
-        let replay = stores.replay(&journal, Arc::clone(&metrics));
-        let replay = replay.map_err(unreadable)?;
+        let replay = stores.replay(&journal, Arc::clone(&metrics), &orders.drain)?;
         let Stores { journal, sidings } = stores.clone();
         let waiting = journal.status().waiting + sidings.parked.waiting();
         #[expect(clippy::cast_precision_loss, reason = "nobody has 2^53 events waiting")]

@@ -12,7 +12,7 @@
 //!   a crash can lose. So consumers see each record at least once.
 //! - The first failed write, sync or rename is the last: every append from then on is answered
 //!   [`AppendError::Failed`]. A full disk is no failure; see [`AppendError::Full`]. Records leave
-//!   two segments' worth of it free, for the next start and for the cursor.
+//!   two segments' worth of it free at least, for the next start and for the cursor.
 //! - Damage is found by checksums, never read as a record.
 //!
 //! # Files
@@ -84,7 +84,7 @@ mod shared;
 mod writer;
 
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -93,6 +93,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use tokio::time::{Instant, timeout_at};
 
+use self::cursor::Cursor;
 use self::disk::{Disk, RealDisk};
 pub use self::inspect::{Contents, Health, Records, SegmentContents};
 use self::lock::Lock;
@@ -100,6 +101,7 @@ pub use self::reader::Reader;
 use self::recovery::Recovered;
 pub use self::recovery::{Recovery, SetAside};
 use self::segment::HEADER_BYTES;
+pub use self::shared::RESERVE_SEGMENTS;
 use self::shared::{Shared, State, Tuning};
 use self::writer::{Active, Chores, Writer};
 
@@ -131,6 +133,9 @@ pub struct Options {
     pub retain: Duration,
     /// Refuse to open on damage that is not a torn tail; else set the damaged segment aside.
     pub refuse_damage: bool,
+    /// Records leave so much of the disk free, for a neighbour's sake; two segments' worth, if that
+    /// is more.
+    pub reserve_bytes: u64,
     /// For the metric.
     pub on_sync: Option<SyncObserver>,
 }
@@ -222,7 +227,8 @@ pub struct Status {
     pub cursor: Position,
     /// One past the last.
     pub end: Position,
-    /// Records from the cursor on. Less than their distance if records were lost to damage.
+    /// Records from the cursor on, less those among them that are settled. Less than their
+    /// distance, too, if records were lost to damage.
     pub waiting: u64,
     /// Bytes in all segments.
     pub bytes: u64,
@@ -348,6 +354,7 @@ impl Journal {
                 .min(options.bytes_max / 4)
                 .max(SEGMENT_BYTES_MIN),
             retain: options.retain,
+            reserve_bytes: options.reserve_bytes,
             on_sync: options.on_sync,
             _lock: lock,
             buffer: Vec::new(),
@@ -393,7 +400,25 @@ impl Journal {
     /// beyond the end. Counts at once; is stored a little later, so that a crash may have the
     /// last ones read again.
     pub fn confirm_until(&self, cursor: Position) {
-        self.0.shared.confirm_until(cursor.0);
+        self.0.shared.confirm(cursor.0, 0);
+    }
+
+    /// The same, and of the records from the cursor on, `settled` need nothing more, though one
+    /// before them does: they do not wait any more. That is not stored, so they are read again
+    /// after a restart.
+    pub fn confirm_with(&self, cursor: Position, settled: u64) {
+        self.0.shared.confirm(cursor.0, settled);
+    }
+
+    /// Deletes a directory with a journal that nobody has open and in which nothing waits. A crash
+    /// in between leaves nothing that would wait again. What is no part of a journal stays, and the
+    /// directory with it.
+    ///
+    /// # Errors
+    ///
+    /// See [`OpenError`].
+    pub fn remove(dir: &Path) -> Result<(), OpenError> {
+        remove_on(&RealDisk, dir)
     }
 
     /// Numbers.
@@ -447,6 +472,29 @@ impl Journal {
     }
 }
 
+/// The segments go first, oldest first, so that the cursor speaks for those that a crash leaves.
+fn remove_on(disk: &dyn Disk, dir: &Path) -> Result<(), OpenError> {
+    let io_at = |error| OpenError::Io {
+        path: dir.to_owned(),
+        error,
+    };
+    let lock = Lock::take(disk, dir)?;
+    let remove = move || {
+        for sequence in segment::list(disk, dir)? {
+            disk.remove(&segment::path(dir, sequence))?;
+            disk.sync_dir(dir)?;
+        }
+        segment::remove_temporary(disk, dir)?;
+        Cursor::remove(disk, dir)?;
+        lock.remove(disk, dir)?;
+        disk.remove_dir(dir)
+    };
+    match remove() {
+        Err(error) if error.kind() == std::io::ErrorKind::DirectoryNotEmpty => Ok(()),
+        removed => removed.map_err(io_at),
+    }
+}
+
 impl Inner {
     /// Waits for the thread, unless this is it: the last clone may be dropped by a completion.
     fn join(&self) {
@@ -481,6 +529,7 @@ impl std::fmt::Debug for Options {
             .field("segment_bytes", &self.segment_bytes)
             .field("retain", &self.retain)
             .field("refuse_damage", &self.refuse_damage)
+            .field("reserve_bytes", &self.reserve_bytes)
             .field("on_sync", &self.on_sync.is_some())
             .finish()
     }

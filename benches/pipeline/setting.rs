@@ -87,6 +87,7 @@ impl Setting {
             segment_bytes: 64 << 20,
             retain: Duration::ZERO,
             refuse_damage: true,
+            reserve_bytes: 0,
             on_sync: None,
         };
         Journal::open(options).expect("journal")

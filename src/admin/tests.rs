@@ -90,6 +90,7 @@ fn replay(directory: &std::path::Path, metrics: &Arc<Metrics>) -> Replay {
             segment_bytes: 8 << 20,
             retain: Duration::ZERO,
             refuse_damage: true,
+            reserve_bytes: 0,
             on_sync: None,
         };
         crate::journal::Journal::open(options).unwrap()
@@ -100,6 +101,7 @@ fn replay(directory: &std::path::Path, metrics: &Arc<Metrics>) -> Replay {
         open("set-aside"),
         &path,
         Arc::clone(metrics),
+        &CancellationToken::new(),
     )
     .unwrap()
 }

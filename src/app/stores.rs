@@ -1,7 +1,6 @@
 //! Where a gateway keeps events: the journal, and the journals below its directory for those that
 //! left it unpublished.
 
-use std::io;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::Ended;
 use crate::config::{self, OnDamage};
-use crate::journal::{Journal, OpenError, Options};
+use crate::journal::{Journal, OpenError, Options, RESERVE_SEGMENTS};
 use crate::metrics::{Metrics, observe};
 use crate::publisher::{Parked, Replay, Sidings, parked_folder, set_aside_folder};
 
@@ -64,15 +63,20 @@ impl Stores {
         })
     }
 
-    /// What publishes events again that are in them.
+    /// What publishes events again that are in them. `stop` ends its beginning.
     ///
     /// # Errors
     ///
-    /// One cannot be read.
-    pub fn replay(&self, journal: &config::Journal, metrics: Arc<Metrics>) -> io::Result<Replay> {
+    /// See [`OpenError`].
+    pub fn replay(
+        &self,
+        journal: &config::Journal,
+        metrics: Arc<Metrics>,
+        stop: &CancellationToken,
+    ) -> Result<Replay, OpenError> {
         let set_aside = self.sidings.set_aside.clone();
         let path = set_aside_folder(&journal.path);
-        Replay::new(self.journal.clone(), set_aside, &path, metrics)
+        Replay::new(self.journal.clone(), set_aside, &path, metrics, stop)
     }
 
     /// Waits until one of them fails, or ends though nobody closed it.
@@ -128,6 +132,7 @@ pub(super) fn options(journal: &config::Journal, metrics: &Arc<Metrics>) -> Opti
         segment_bytes: config::journal_segment_bytes(journal.bytes_max),
         retain: journal.retain,
         refuse_damage: journal.on_damage == OnDamage::Refuse,
+        reserve_bytes: reserve_bytes(journal) + config::journal_segment_bytes(journal.bytes_max),
         on_sync: Some(Arc::new(move |took, events| {
             observe(&metrics.journal.sync_duration, took);
             #[expect(
@@ -148,20 +153,29 @@ pub(super) fn set_aside_options(journal: &config::Journal) -> Options {
         segment_bytes: SET_ASIDE_SEGMENT_BYTES,
         retain: journal.retain,
         refuse_damage: journal.on_damage == OnDamage::Refuse,
+        reserve_bytes: reserve_bytes(journal),
         on_sync: None,
     }
 }
 
+/// What the journal needs free of the disk for its own sake, its neighbours on that disk leave it,
+/// too: their files are small, and two of those would not be enough for it. The journal leaves them
+/// a file's length more: so that on a disk that it has filled what is stuck in its oldest file can
+/// be moved, and the file deleted.
+fn reserve_bytes(journal: &config::Journal) -> u64 {
+    RESERVE_SEGMENTS * config::journal_segment_bytes(journal.bytes_max)
+}
+
 /// Events that their queues do not take, in a journal for each source, below the main one's
 /// directory. What is published of it is not kept: the main one has it, for as long as it keeps it.
-fn parked_options(journal: &config::Journal) -> Options {
+pub(super) fn parked_options(journal: &config::Journal) -> Options {
     Options {
         path: parked_folder(&journal.path),
-        // Whatever was accepted before its senders were told to wait has room.
         bytes_max: journal.bytes_max.max(PARKED_BYTES_MIN),
         segment_bytes: SET_ASIDE_SEGMENT_BYTES,
         retain: Duration::ZERO,
         refuse_damage: journal.on_damage == OnDamage::Refuse,
+        reserve_bytes: reserve_bytes(journal),
         on_sync: None,
     }
 }

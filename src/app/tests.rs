@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 
-use super::stores::{options, set_aside_options};
+use super::stores::{options, parked_options, set_aside_options};
 use super::*;
 use crate::journal::Options;
 
@@ -73,5 +73,20 @@ async fn a_part_that_ends_ends_the_process_and_says_which() {
         journal.close().await;
         let ended = tokio::time::timeout(Duration::from_secs(20), running).await;
         assert_eq!(ended.unwrap().unwrap(), Err(Ended::Part(name)));
+    }
+}
+
+/// On a disk that is nearly full the journal stops a file's length before its neighbours, and all
+/// of them leave what its next start needs.
+#[test]
+fn neighbours_leave_the_journal_its_reserve_and_can_take_a_file_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = config(&dir).journal;
+    let main = options(&journal, &Metrics::new([]));
+    let file = main.segment_bytes;
+    assert_eq!(main.reserve_bytes, 3 * file);
+    for neighbour in [parked_options(&journal), set_aside_options(&journal)] {
+        assert!(neighbour.segment_bytes < file);
+        assert_eq!(neighbour.reserve_bytes, 2 * file);
     }
 }

@@ -30,7 +30,7 @@ use crate::config::Storage;
 use crate::delivery::Delivery;
 use crate::journal::{OpenError, Position, Records};
 use crate::metrics::Metrics;
-use crate::publisher::{Replay, Shelf};
+use crate::publisher::{Replay, ReplayError, Shelf};
 use crate::telemetry::harmless;
 
 #[derive(Debug, Args)]
@@ -253,6 +253,15 @@ fn object(one: &Chosen) -> Value {
     })
 }
 
+/// What became of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Again {
+    /// It is in the journal once more.
+    Taken,
+    /// It is not there any more: it outlived `retain`, or somebody else was faster.
+    Absent,
+}
+
 /// Who takes events up again.
 enum Way {
     /// A gateway that runs.
@@ -279,16 +288,22 @@ async fn replay(
         pace
     });
     let mut done = Ok(Exit::Success);
-    let mut replayed = 0;
+    let (mut replayed, mut absent) = (0, 0);
     for one in chosen {
         if let Some(pace) = &mut pace {
             pace.tick().await;
         }
-        if let Err(failure) = way.again(shelf, one.position).await {
-            done = Err(failure);
-            break;
+        match way.again(shelf, one.position).await {
+            Ok(Again::Taken) => replayed += 1,
+            Ok(Again::Absent) => {
+                absent += 1;
+                continue;
+            }
+            Err(failure) => {
+                done = Err(failure);
+                break;
+            }
         }
-        replayed += 1;
         if args.json {
             writeln!(out, "{}", object(one))?;
         }
@@ -298,6 +313,14 @@ async fn replay(
         Way::Here(..) => "will be published when the gateway starts",
     };
     talk(&format!("{replayed} of {} {when}", chosen.len()));
+    if absent > 0 {
+        let why = match shelf {
+            Shelf::Journal => "are not kept any more",
+            Shelf::SetAside => "are not set aside any more",
+        };
+        talk(&format!("{absent} {why}: they went since they were chosen"));
+        done = done.map(|_| Exit::Failure);
+    }
     if let Way::Here(stores, _) = way {
         stores.close().await;
     }
@@ -309,15 +332,12 @@ impl Way {
         let (metrics, never) = (Metrics::new([]), CancellationToken::new());
         match Stores::open(&config.journal, &metrics, &never, &mut |_, _| {}) {
             Ok(stores) => {
-                let replay = stores.replay(&config.journal, metrics);
-                let replay = replay.map_err(|error| unreadable(&config.journal.path, &error))?;
+                let replay = stores.replay(&config.journal, metrics, &never);
+                let replay = replay.map_err(|error| cannot_open(&error))?;
                 return Ok(Self::Here(stores, replay));
             }
             Err(OpenError::Locked(_)) => {}
-            Err(error) => {
-                let message = format!("opening the journal: {error}");
-                return Err(Failure::new(Exit::CannotCreate, message));
-            }
+            Err(error) => return Err(cannot_open(&error)),
         }
         let connected = connect_admin(&config.admin).await;
         let (client, mut headers) = connected.map_err(|failure| {
@@ -329,13 +349,13 @@ impl Way {
         Ok(Self::Admin(client, headers))
     }
 
-    async fn again(&mut self, shelf: Shelf, position: Position) -> Result<(), Failure> {
+    async fn again(&mut self, shelf: Shelf, position: Position) -> Result<Again, Failure> {
         match self {
-            Self::Here(_, replay) => {
-                let done = replay.again(shelf, position).await;
-                done.map(drop)
-                    .map_err(|error| Failure::new(Exit::Failure, error.to_string()))
-            }
+            Self::Here(_, replay) => match replay.again(shelf, position).await {
+                Ok(_) => Ok(Again::Taken),
+                Err(ReplayError::Absent(_)) => Ok(Again::Absent),
+                Err(error) => Err(Failure::new(Exit::Failure, error.to_string())),
+            },
             Self::Admin(client, headers) => {
                 let more = match shelf {
                     Shelf::Journal => "",
@@ -346,8 +366,10 @@ impl Way {
                     .send(Method::POST, &path, headers.clone(), Bytes::new())
                     .await
                     .map_err(|error| Failure::new(Exit::Unavailable, error.to_string()))?;
-                if answer.status == StatusCode::ACCEPTED {
-                    return Ok(());
+                match answer.status {
+                    StatusCode::ACCEPTED => return Ok(Again::Taken),
+                    StatusCode::NOT_FOUND => return Ok(Again::Absent),
+                    _ => {}
                 }
                 let problem: Option<Value> = serde_json::from_slice(&answer.body).ok();
                 let detail = problem
@@ -361,3 +383,11 @@ impl Way {
         }
     }
 }
+
+fn cannot_open(error: &OpenError) -> Failure {
+    let message = format!("opening the journal: {error}");
+    Failure::new(Exit::CannotCreate, message)
+}
+
+#[cfg(test)]
+mod tests;

@@ -92,6 +92,7 @@ fn build() -> Stage {
         segment_bytes: 1 << 20,
         retain: Duration::ZERO,
         refuse_damage: true,
+        reserve_bytes: 0,
         on_sync: None,
     });
     let journal = journal.expect("a journal");

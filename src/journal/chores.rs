@@ -37,7 +37,8 @@ impl Writer {
     pub(super) fn free_bytes(&self) -> u64 {
         let reserved = self
             .segment_bytes
-            .saturating_mul(self.shared.tuning.reserve_segments);
+            .saturating_mul(self.shared.tuning.reserve_segments)
+            .max(self.reserve_bytes);
         let free = self.shared.disk.free_bytes(&self.shared.dir);
         free.map_or(u64::MAX, |free| free.saturating_sub(reserved))
     }

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use super::disk::Disk;
 use super::frame::POSITION_MAX;
+use super::segment;
 
 /// What the file says. The layout is drawn in [`crate::journal`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +56,11 @@ impl Cursor {
         file.write_at(&self.encode(), 0)?;
         file.sync()?;
         disk.rename(&temporary, &dir.join(FILE))
+    }
+
+    /// Removes the file of `dir`, if there is one.
+    pub(super) fn remove(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
+        segment::remove_if_there(disk, &dir.join(FILE))
     }
 
     fn encode(&self) -> Vec<u8> {

@@ -26,6 +26,8 @@ pub(super) trait Disk: Send + Sync + std::fmt::Debug {
     fn link(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Takes a name away.
     fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Removes a directory; fails if anything is in it.
+    fn remove_dir(&self, path: &Path) -> io::Result<()>;
     /// Opens a directory to sync it.
     fn open_dir(&self, path: &Path) -> io::Result<Box<dyn Directory>>;
     /// Opens a directory and syncs it.
@@ -122,6 +124,10 @@ impl Disk for RealDisk {
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         fs::remove_file(path)
+    }
+
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        fs::remove_dir(path)
     }
 
     fn open_dir(&self, path: &Path) -> io::Result<Box<dyn Directory>> {

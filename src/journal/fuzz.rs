@@ -169,6 +169,7 @@ fn open(dir: &Path, refuse_damage: bool) -> Result<Journal, OpenError> {
         segment_bytes: 4096,
         retain: Duration::from_secs(1 << 40),
         refuse_damage,
+        reserve_bytes: 0,
         on_sync: None,
     };
     let tuning = Tuning {

@@ -47,6 +47,14 @@ pub(super) fn remove_temporary(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Removes a file, or finds it gone.
+pub(super) fn remove_if_there(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    match disk.remove(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
+}
+
 fn sequence_of(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(SUFFIX)?;
     let sequence = u64::from_str_radix(digits, 16).ok()?;

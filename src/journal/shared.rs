@@ -41,6 +41,9 @@ pub(super) struct Tuning {
     pub(super) tidy_every: Duration,
 }
 
+/// See [`Tuning::reserve_segments`].
+pub const RESERVE_SEGMENTS: u64 = 2;
+
 impl Default for Tuning {
     fn default() -> Self {
         Self {
@@ -57,7 +60,7 @@ impl Default for Tuning {
             cursor_every: Duration::from_millis(200),
             retry_every: Duration::from_millis(250),
             probe_bytes: 64 * 1024,
-            reserve_segments: 2,
+            reserve_segments: RESERVE_SEGMENTS,
             tidy_every: Duration::from_secs(10),
         }
     }
@@ -171,6 +174,8 @@ pub(super) struct State {
     pub(super) ring: Ring,
     /// The first position that is not confirmed.
     pub(super) cursor: u64,
+    /// Records from there on that need nothing more.
+    pub(super) settled: u64,
     /// Positions that have no record any more since before this process, in order.
     pub(super) gaps: Vec<Range<u64>>,
     /// One past the last record on stable storage.
@@ -286,9 +291,10 @@ impl Shared {
         self.handover.push(pending);
     }
 
-    /// Moves the cursor forward.
-    pub(super) fn confirm_until(&self, cursor: u64) {
+    /// Moves the cursor forward; from there on, so many are settled.
+    pub(super) fn confirm(&self, cursor: u64, settled: u64) {
         let mut state = self.lock();
+        state.settled = settled;
         let cursor = cursor.min(state.end);
         if cursor <= state.cursor {
             return;
@@ -331,7 +337,7 @@ impl Shared {
             first: Position(first),
             cursor: Position(state.cursor),
             end: Position(state.end),
-            waiting: waiting(state.cursor, state.end, &state.gaps),
+            waiting: waiting(state.cursor, state.end, &state.gaps).saturating_sub(state.settled),
             bytes: state.segments.iter().map(|segment| segment.bytes).sum(),
             segments: state.segments.len(),
             failed,

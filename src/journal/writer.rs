@@ -40,6 +40,7 @@ pub(super) struct Writer {
     pub(super) bytes_max: u64,
     pub(super) segment_bytes: u64,
     pub(super) retain: Duration,
+    pub(super) reserve_bytes: u64,
     pub(super) on_sync: Option<SyncObserver>,
     /// Given up when the writer is dropped.
     pub(super) _lock: Lock,

@@ -59,6 +59,7 @@ pub(crate) fn pipeline_with(
         segment_bytes: 1 << 20,
         retain: Duration::from_hours(1),
         refuse_damage: true,
+        reserve_bytes: 0,
         on_sync: None,
     })
     .unwrap();

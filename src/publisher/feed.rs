@@ -280,7 +280,8 @@ impl Feed {
     }
 
     fn confirm(&self) {
-        self.journal.confirm_until(self.window.cursor());
+        let settled = u64::try_from(self.window.settled()).unwrap_or_default();
+        self.journal.confirm_with(self.window.cursor(), settled);
     }
 
     /// No event is handed out any more: the links end when they have settled what is in flight.

@@ -46,7 +46,8 @@ pub(super) struct Ticket {
     pub(super) record: Record,
     /// Has room for one report about each event on its way.
     pub(super) reports: mpsc::Sender<Report>,
-    /// An event that its queue did not take more often is moved into a lot.
+    /// An event that its queue did not take more often is moved into a lot; one of a lot, to the
+    /// lot's end at once.
     pub(super) setbacks_max: u32,
 }
 
@@ -75,6 +76,11 @@ pub(super) enum Report {
 }
 
 impl Ticket {
+    /// Whether its journal is a lot.
+    pub(super) fn is_of_lot(&self) -> bool {
+        self.setbacks_max == 0
+    }
+
     /// There is room for a report about every event of the window; and when nobody listens, the
     /// gateway stops and the event stays in the journal.
     pub(super) fn report(reports: &mpsc::Sender<Report>, report: Report) {

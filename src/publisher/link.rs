@@ -408,10 +408,12 @@ impl<B: Broker> Link<B> {
         let timed_out = !late.is_empty();
         for sent in late {
             self.ports.metrics.publisher.timeouts.increment(1);
-            // The broker answered others meanwhile: a queue without its majority, say.
+            // The broker answered others meanwhile: a queue without its majority, say. An event of
+            // a lot may have no others beside it that are answered, and goes to the end of the lot.
             let since = sent.at.max(session.moving_since);
             let others_went = session.answered_at >= since + timeout / 2;
-            let blame = if others_went {
+            let is_of_lot = matches!(&sent.item.origin, Origin::Journal(it) if it.is_of_lot());
+            let blame = if others_went || is_of_lot {
                 Blame::Route
             } else {
                 Blame::Connection

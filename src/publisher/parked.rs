@@ -5,9 +5,9 @@
 //! and with it the disk and all events behind it, which would be published again after a restart.
 //! So it is moved into a journal of its source's own, a lot, in the folder `parked`, and leaves
 //! the other sources alone. A lot has a [`super::feed`] of its own, which tries it turn by turn.
-//! When it holds an eighth of what the journal may, no more events of its source are accepted, while
-//! those of the others are. It has room for as much as the journal: for those that were accepted
-//! already, and for turns.
+//! When it holds its share of what the journal may, no more events of its source are accepted, while
+//! those of the others are. It has room for twice as much as the journal: for those that were
+//! accepted already, however many they are, and for turns. A lot that is empty goes.
 //!
 //! A record of a lot is, all numbers little-endian:
 //!
@@ -22,6 +22,7 @@ use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use jiff::Timestamp;
@@ -30,12 +31,17 @@ use tokio::task::spawn_blocking;
 
 use crate::journal::{AppendError, Journal, OpenError, Options};
 
-/// Most lots. There is at most one for each source that ever was.
+/// Most lots at once: sources of which something is parked.
 pub(super) const LOTS_MAX: usize = 4096;
 
-/// A lot has room for all that the journal could hold of its source. Beyond this part of it, no
-/// more of that source is accepted.
-const ACCEPT_SHARE: u64 = 8;
+/// A lot has room for all that the journal could hold of its source, and as much again: for its
+/// share, and for what is stored again before it is let go.
+const ROOM: u64 = 2;
+/// When a lot holds this part of what the journal may, no more of its source is accepted; a smaller
+/// part when there are more lots, so that all of them do not hold much more than the journal may.
+const SHARES_MIN: usize = 8;
+/// How often lots that are empty are looked for.
+pub(super) const TIDY_EVERY: Duration = Duration::from_secs(60);
 
 const VERSION: u8 = 1;
 const HEAD_BYTES: usize = 5;
@@ -48,18 +54,20 @@ pub struct Parked(Arc<Inner>);
 struct Inner {
     /// What each lot is opened with; the path is the folder of all.
     options: Options,
+    /// What the journal may hold.
+    journal_bytes_max: u64,
     /// By the names of their folders. Held for moments only, never while the disk takes its time.
     lots: Mutex<BTreeMap<String, Journal>>,
-    /// One lot is made at a time.
+    /// One lot is made, or ended, at a time.
     opening: tokio::sync::Mutex<()>,
     /// How many there are.
     count: watch::Sender<usize>,
 }
 
 impl Parked {
-    /// Opens the lots that there are. `options` are each lot's, with the folder of all as path.
-    /// `see` is shown each delivery, encoded, with the moment at which it was accepted, and says
-    /// whether to go on.
+    /// Opens the lots that there are; those that are empty go. `options` are each lot's, but for
+    /// `path`, the folder of all, and `bytes_max`, what the journal may hold. `see` is shown each
+    /// delivery, encoded, with the moment at which it was accepted, and says whether to go on.
     ///
     /// # Errors
     ///
@@ -68,6 +76,11 @@ impl Parked {
         options: Options,
         see: &mut dyn FnMut(Timestamp, &[u8]) -> ControlFlow<()>,
     ) -> Result<Self, OpenError> {
+        let journal_bytes_max = options.bytes_max;
+        let options = Options {
+            bytes_max: journal_bytes_max.saturating_mul(ROOM),
+            ..options
+        };
         let mut lots = BTreeMap::new();
         for folder in folders(&options.path).map_err(|error| OpenError::Io {
             path: options.path.clone(),
@@ -83,11 +96,17 @@ impl Parked {
             let lot = Journal::open_before(options, &mut |at, record| {
                 see(at, record.get(HEAD_BYTES..).unwrap_or_default())
             })?;
-            lots.insert(name.to_owned(), lot);
+            if is_empty(&lot) {
+                drop(lot);
+                remove(&folder);
+            } else {
+                lots.insert(name.to_owned(), lot);
+            }
         }
         let count = watch::Sender::new(lots.len());
         Ok(Self(Arc::new(Inner {
             options,
+            journal_bytes_max,
             lots: Mutex::new(lots),
             opening: tokio::sync::Mutex::default(),
             count,
@@ -99,19 +118,20 @@ impl Parked {
         self.lock().values().map(|lot| lot.status().waiting).sum()
     }
 
-    /// Whether a source's lot has no room for more than what is on its way into it.
+    /// Whether a source's lot holds its share, and no more of that source is to be accepted.
     pub fn is_full(&self, source: &str) -> bool {
         if *self.0.count.borrow() == 0 {
             return false;
         }
         let lots = self.lock();
+        let shares = u64::try_from(lots.len().max(SHARES_MIN)).unwrap_or(u64::MAX);
         let lot = lots.get(&folder_name(source));
         lot.is_some_and(|lot| {
             let status = lot.status();
             // Files hold events that are gone, too, until the next time that they are tidied.
             let stored = status.end.0.saturating_sub(status.first.0).max(1);
             let waiting_bytes = status.bytes.saturating_mul(status.waiting) / stored;
-            waiting_bytes > self.0.options.bytes_max / ACCEPT_SHARE
+            waiting_bytes > self.0.journal_bytes_max / shares
         })
     }
 
@@ -126,7 +146,7 @@ impl Parked {
         self.lock().values().cloned().collect()
     }
 
-    /// Tells whenever there are more lots.
+    /// Tells whenever there are more lots, or fewer.
     pub(super) fn watch(&self) -> watch::Receiver<usize> {
         self.0.count.subscribe()
     }
@@ -151,12 +171,50 @@ impl Parked {
         attempts: u32,
         delivery: &[u8],
     ) -> Result<(), String> {
-        let lot = self.lot(folder_name(source)).await?;
-        let (tell, told) = oneshot::channel();
-        let done = Box::new(move |fate| drop(tell.send(fate)));
-        lot.append(encode(attempts, delivery), at, done);
-        let fate = told.await.unwrap_or(Err(AppendError::Closed));
-        fate.map(drop).map_err(|error| error.to_string())
+        let record = encode(attempts, delivery);
+        let mut fate = Err(AppendError::Closed);
+        // A lot may end, because it is empty, while it is being asked. The next one does not.
+        for _ in 0..2 {
+            let lot = self.lot(folder_name(source)).await?;
+            let (tell, told) = oneshot::channel();
+            let done = Box::new(move |fate| drop(tell.send(fate)));
+            lot.append(record.clone(), at, done);
+            fate = told.await.unwrap_or(Err(AppendError::Closed)).map(drop);
+            if fate != Err(AppendError::Closed) {
+                break;
+            }
+        }
+        fate.map_err(|error| error.to_string())
+    }
+
+    /// Ends the lots that are empty: each has a thread, files and a share of the room.
+    pub(super) async fn tidy(&self) {
+        let _one_at_a_time = self.0.opening.lock().await;
+        for (name, lot) in self.lots() {
+            if !is_empty(&lot) {
+                continue;
+            }
+            lot.close().await;
+            if lot.status().failed.is_some() {
+                continue;
+            }
+            let came_meanwhile = !is_empty(&lot);
+            self.lock().remove(&name);
+            drop(lot);
+            if came_meanwhile {
+                if let Err(error) = self.open_lot(name).await {
+                    tracing::error!(
+                        error,
+                        "parked events wait until the gateway is started again"
+                    );
+                }
+                continue;
+            }
+            let folder = self.0.options.path.join(&name);
+            // A panic in it is none of ours; what it left goes at the next start.
+            drop(spawn_blocking(move || remove(&folder)).await);
+            self.0.count.send_replace(self.lock().len());
+        }
     }
 
     /// The lot of this name; made if there is none yet.
@@ -172,6 +230,11 @@ impl Parked {
         if self.lock().len() >= LOTS_MAX {
             return Err(format!("there are {LOTS_MAX} already"));
         }
+        self.open_lot(name).await
+    }
+
+    /// Only for whoever holds `opening`.
+    async fn open_lot(&self, name: String) -> Result<Journal, String> {
         let options = Options {
             path: self.0.options.path.join(&name),
             ..self.0.options.clone()
@@ -198,6 +261,18 @@ impl Parked {
         let (&[version, a, b, c, d], _) = stored.split_first_chunk::<HEAD_BYTES>()?;
         let attempts = u32::from_le_bytes([a, b, c, d]);
         (version == VERSION).then(|| (attempts, stored.slice(HEAD_BYTES..)))
+    }
+}
+
+/// A lot without an event that waits, and without damaged files that somebody may want to see.
+fn is_empty(lot: &Journal) -> bool {
+    lot.status().waiting == 0 && lot.recovery().set_aside.is_empty()
+}
+
+/// One that cannot be removed does no harm but take up its room.
+fn remove(folder: &Path) {
+    if let Err(error) = Journal::remove(folder) {
+        tracing::warn!(%error, "an empty lot of parked events stays on the disk");
     }
 }
 
@@ -277,8 +352,9 @@ mod tests {
             path: dir.path().join("parked"),
             bytes_max: 8 << 20,
             segment_bytes: 1 << 20,
-            retain: std::time::Duration::ZERO,
+            retain: Duration::ZERO,
             refuse_damage: true,
+            reserve_bytes: 0,
             on_sync: None,
         };
         let open = || {

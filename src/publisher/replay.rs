@@ -13,11 +13,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use jiff::Timestamp;
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::set_aside::{SetAside, decode_mark, encode_mark};
 use crate::delivery::Delivery;
-use crate::journal::{AppendError, Journal, Position, Records};
+use crate::journal::{AppendError, Journal, OpenError, Position, Records};
 use crate::metrics::Metrics;
 
 /// Where an event is taken from.
@@ -64,20 +65,29 @@ pub enum ReplayError {
 
 impl Replay {
     /// Looks through the set-aside journal, which is open as `set_aside` and lies at `path`, for
-    /// marks of earlier replays.
+    /// marks of earlier replays. `stop` ends that.
     ///
     /// # Errors
     ///
-    /// It cannot be read.
+    /// See [`OpenError`].
     pub fn new(
         journal: Journal,
         set_aside: Journal,
         path: &Path,
         metrics: Arc<Metrics>,
-    ) -> std::io::Result<Self> {
+        stop: &CancellationToken,
+    ) -> Result<Self, OpenError> {
+        let unreadable = |error| OpenError::Io {
+            path: path.to_owned(),
+            error,
+        };
         let mut gone = BTreeSet::new();
-        for record in Records::read(path, set_aside.status().cursor)? {
-            let record = record?;
+        let records = Records::read(path, set_aside.status().cursor);
+        for record in records.map_err(unreadable)? {
+            if stop.is_cancelled() {
+                return Err(OpenError::Stopped);
+            }
+            let record = record.map_err(unreadable)?;
             if let Some(replayed) = decode_mark(&record.payload) {
                 gone.extend([replayed.0, record.position.0]);
             }

@@ -3,6 +3,7 @@
 mod backoff;
 mod feed;
 mod link;
+mod lots;
 mod message;
 mod pairing;
 mod panics;

@@ -92,6 +92,11 @@ impl Window {
         }
     }
 
+    /// Events behind the first unsettled one that are settled.
+    pub(super) fn settled(&self) -> usize {
+        self.slots.len() - self.unsettled
+    }
+
     /// Everything before this is settled.
     pub(super) fn cursor(&self) -> Position {
         self.slots.front().map_or(self.end, |slot| slot.position)

@@ -283,3 +283,32 @@ fn a_failure_is_told_and_latched() {
     drop(journal);
     assert_eq!(disk.calls(), calls, "a failed journal wrote again");
 }
+
+/// A journal in which nothing waits is removed, and power is lost at every call of that: nothing
+/// waits afterwards, whatever is left.
+#[test]
+fn a_journal_that_is_being_removed_brings_nothing_back() {
+    let mut random = fastrand::Rng::with_seed(6);
+    for call in 1.. {
+        let disk = FaultDisk::default();
+        let journal = open_on(&disk, strict(), tuning()).unwrap();
+        for number in 0..40 {
+            append(&journal, &payload(number, 60)).unwrap();
+        }
+        journal.confirm_until(Position(40));
+        drop(journal);
+        assert!(segment_paths(&disk).len() > 2);
+        disk.fail_at(disk.calls() + call, true);
+        let removed = remove_on(&disk, Path::new(DIR));
+        for round in 0..rounds() {
+            let after = disk.after_power_loss(&mut random);
+            let journal = open_on(&after, strict(), tuning()).unwrap();
+            assert_eq!(journal.status().waiting, 0, "call {call}, round {round}");
+        }
+        if removed.is_ok() {
+            assert!(call > 5, "{call}");
+            assert!(segment_paths(&disk).is_empty());
+            break;
+        }
+    }
+}

@@ -124,3 +124,26 @@ fn a_spoilt_cursor_costs_duplicates_only() {
         .saw("published again", again)
         .write();
 }
+
+#[test]
+fn what_is_settled_behind_the_cursor_does_not_wait() {
+    let disk = FaultDisk::default();
+    let journal = open(&disk);
+    for number in 0..10 {
+        append(&journal, &payload(number, 20)).unwrap();
+    }
+    journal.confirm_with(Position(2), 5);
+    assert_eq!(journal.status().waiting, 3);
+    // The same cursor, and one more.
+    journal.confirm_with(Position(2), 6);
+    assert_eq!(journal.status().waiting, 2);
+    append(&journal, &payload(10, 20)).unwrap();
+    assert_eq!(journal.status().waiting, 3);
+    journal.confirm_with(Position(10), 0);
+    assert_eq!(journal.status().waiting, 1);
+    // It is not stored: after a kill all from the cursor on are read again.
+    journal.confirm_with(Position(10), 1);
+    assert_eq!(journal.status().waiting, 0);
+    drop(journal);
+    assert_eq!(open(&disk).status().waiting, 1);
+}

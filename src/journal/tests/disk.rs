@@ -513,6 +513,10 @@ impl Disk for FaultDisk {
         Ok(())
     }
 
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        self.call("remove", path)
+    }
+
     fn open_dir(&self, _path: &Path) -> io::Result<Box<dyn Directory>> {
         Ok(Box::new(FaultDir(Arc::clone(&self.0))))
     }

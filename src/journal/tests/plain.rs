@@ -55,7 +55,7 @@ async fn files_are_for_the_owner_only() {
     append(&journal, b"a").unwrap();
     journal.close().await;
     let path = real(&dir).path;
-    let mode = |path: &std::path::Path| path.metadata().unwrap().permissions().mode() & 0o777;
+    let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&path), 0o700);
     for entry in path.read_dir().unwrap() {
         let path = entry.unwrap().path();
@@ -180,7 +180,7 @@ async fn the_cursor_survives_a_close_and_is_not_needed() {
     journal.confirm_until(Position(13));
     journal.confirm_until(Position(5));
     journal.close().await;
-    let cursor = std::path::Path::new(DIR).join("cursor");
+    let cursor = Path::new(DIR).join("cursor");
     let good = disk.bytes(&cursor);
 
     let journal = open(&disk);

@@ -231,6 +231,28 @@ fn the_disk_is_full_at_any_write_after_any_part_of_it() {
         .write();
 }
 
+/// A small neighbour on the same disk leaves a large one what that one needs.
+#[test]
+fn a_reserve_is_left_for_a_neighbour() {
+    let disk = FaultDisk::default();
+    disk.set_size(Some(30_000));
+    disk.say_free();
+    let neighbourly = Options {
+        reserve_bytes: 20_000,
+        ..options()
+    };
+    let journal = open_on(&disk, neighbourly, tuning()).unwrap();
+    let taken = fill(&journal, 0);
+    let status = journal.status();
+    assert!(status.full && status.failed.is_none(), "{status:?}");
+    let used = disk.used();
+    assert!((8_000..=10_000).contains(&used), "{used}");
+    // The large one goes on where the small one stopped.
+    drop(journal);
+    let journal = open_on(&disk, options(), tuning()).unwrap();
+    assert!(fill(&journal, taken) > 100);
+}
+
 /// Records leave room on the disk, so that the next start may copy what verifies of a damaged
 /// segment.
 #[test]

@@ -27,6 +27,7 @@ pub(super) fn options() -> Options {
         segment_bytes: 2048,
         retain: Duration::from_secs(100 * 365 * 86_400),
         refuse_damage: false,
+        reserve_bytes: 0,
         on_sync: None,
     }
 }

@@ -26,6 +26,7 @@ fn options(dir: &TempDir, name: &str) -> Options {
         segment_bytes: 8 << 20,
         retain: Duration::ZERO,
         refuse_damage: false,
+        reserve_bytes: 0,
         on_sync: None,
     }
 }

@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 
 use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
 
 use super::super::replay::{Replay, ReplayError, Shelf};
 use super::super::set_aside::SetAside;
 use super::*;
-use crate::journal::{Journal, Options, Position};
+use crate::journal::{Journal, OpenError, Options, Position};
 use crate::metrics::Metrics;
 
 struct Rig {
@@ -27,6 +28,7 @@ fn open(path: PathBuf) -> Journal {
         segment_bytes: 8 << 20,
         retain: Duration::from_secs(3600),
         refuse_damage: true,
+        reserve_bytes: 0,
         on_sync: None,
     };
     Journal::open(options).unwrap()
@@ -39,11 +41,20 @@ async fn append(journal: &Journal, payload: Bytes) {
     told.await.unwrap().unwrap();
 }
 
+fn begin(
+    dir: &TempDir,
+    journal: &Journal,
+    set_aside: &Journal,
+    stop: &CancellationToken,
+) -> Result<Replay, OpenError> {
+    let (journal, set_aside) = (journal.clone(), set_aside.clone());
+    Replay::new(journal, set_aside, &path(dir), Metrics::new([]), stop)
+}
+
 impl Rig {
     fn new(dir: &TempDir) -> Self {
         let (journal, set_aside) = (open(dir.path().join("journal")), open(path(dir)));
-        let metrics = Metrics::new([]);
-        let replay = Replay::new(journal.clone(), set_aside.clone(), &path(dir), metrics);
+        let replay = begin(dir, &journal, &set_aside, &CancellationToken::new());
         Self {
             journal,
             set_aside,
@@ -125,5 +136,19 @@ async fn what_was_replayed_is_set_aside_no_more() {
     assert_eq!(rig.again(Shelf::SetAside, 4).await, Ok(delivery(5).id));
     assert_eq!(rig.set_aside.status().cursor, Position(8));
     assert_eq!(rig.replay.set_aside(), 0);
+    rig.close().await;
+}
+
+/// The marks are looked for in all that is set aside, which may be much.
+#[tokio::test]
+async fn a_stop_ends_the_beginning() {
+    let dir = tempfile::tempdir().unwrap();
+    let rig = Rig::new(&dir);
+    let stop = CancellationToken::new();
+    stop.cancel();
+    begin(&dir, &rig.journal, &rig.set_aside, &stop).unwrap();
+    rig.set_aside(0).await;
+    let stopped = begin(&dir, &rig.journal, &rig.set_aside, &stop);
+    assert!(matches!(stopped, Err(OpenError::Stopped)));
     rig.close().await;
 }

@@ -24,9 +24,9 @@ use crate::metrics::Metrics;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-struct Whole {
-    journal: Journal,
-    sidings: Sidings,
+pub(super) struct Whole {
+    pub(super) journal: Journal,
+    pub(super) sidings: Sidings,
     stop: CancellationToken,
     task: JoinHandle<std::io::Result<()>>,
 }
@@ -38,6 +38,7 @@ pub(super) fn options(dir: &TempDir, name: &str) -> Options {
         segment_bytes: 1024 * 1024,
         retain: Duration::ZERO,
         refuse_damage: true,
+        reserve_bytes: 0,
         on_sync: None,
     }
 }
@@ -53,14 +54,14 @@ pub(super) async fn append(journal: &Journal, payload: Bytes) {
     told.await.unwrap().unwrap();
 }
 
-async fn store(journal: &Journal, numbers: impl IntoIterator<Item = u64>) {
+pub(super) async fn store(journal: &Journal, numbers: impl IntoIterator<Item = u64>) {
     for number in numbers {
         append(journal, delivery(number).encode()).await;
     }
 }
 
 impl Whole {
-    fn start(dir: &TempDir, script: &Script, config: &Broker) -> Self {
+    pub(super) fn start(dir: &TempDir, script: &Script, config: &Broker) -> Self {
         Self::start_with(dir, script, config, options(dir, "journal/parked"))
     }
 
@@ -88,7 +89,7 @@ impl Whole {
         }
     }
 
-    async fn until_cursor(&self, position: u64) {
+    pub(super) async fn until_cursor(&self, position: u64) {
         let reached = async {
             while self.journal.status().cursor < Position(position) {
                 sleep(Duration::from_millis(5)).await;
@@ -100,7 +101,7 @@ impl Whole {
             .unwrap_or_else(|_| panic!("the cursor stays at {:?}", status.cursor));
     }
 
-    async fn until_parked(&self, count: u64) {
+    pub(super) async fn until_parked(&self, count: u64) {
         let reached = async {
             while self.sidings.parked.waiting() != count {
                 sleep(Duration::from_millis(5)).await;
@@ -111,7 +112,7 @@ impl Whole {
             .unwrap_or_else(|_| panic!("{} are parked", self.sidings.parked.waiting()));
     }
 
-    async fn stop(self) {
+    pub(super) async fn stop(self) {
         self.stop.cancel();
         timeout(PATIENCE, self.task)
             .await
@@ -199,7 +200,7 @@ async fn one_stuck_event_holds_nobody_up_and_is_moved_out_of_the_way() {
 }
 
 /// The shop's queue takes nothing, for as long as the rule says.
-fn full_shop(published: &Published) -> Reply {
+pub(super) fn full_shop(published: &Published) -> Reply {
     if published.number < 1000 {
         Reply::Nack
     } else {
@@ -242,7 +243,7 @@ async fn a_lot_that_is_full_loses_nothing() {
     let dir = TempDir::new().unwrap();
     let script = Script::new(full_shop);
     let parked = Options {
-        bytes_max: 40_000,
+        bytes_max: 20_000,
         segment_bytes: 10_000,
         ..options(&dir, "journal/parked")
     };
@@ -347,4 +348,29 @@ async fn sources_are_spread_over_connections_and_keep_their_order() {
         assert_eq!(connections.len(), 1);
     }
     assert_eq!(script.dials().len(), 3);
+}
+
+#[tokio::test]
+async fn what_is_settled_behind_a_stuck_event_does_not_wait() {
+    let dir = TempDir::new().unwrap();
+    // It is not answered, so it stays in its place for a while.
+    let script = Script::new(|published: &Published| match published.number {
+        3 => Reply::Silence,
+        _ => Reply::Ack,
+    });
+    let mut config = config();
+    config.confirm_timeout = Duration::from_secs(1);
+    let whole = Whole::start(&dir, &script, &config);
+    store(&whole.journal, 0..50).await;
+    let seen = async {
+        while whole.journal.status().waiting != 1 {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, seen).await.expect("one waits");
+    assert_eq!(whole.journal.status().cursor, Position(3));
+    script.now(|_: &Published| Reply::Ack);
+    whole.until_cursor(50).await;
+    assert_eq!(whole.journal.status().waiting, 0);
+    whole.stop().await;
 }

@@ -269,7 +269,7 @@ async fn a_full_disk_loses_nothing_and_room_is_noticed() {
     let fills = count(20, 200);
     let mut gateway = Setup::new()
         .plain()
-        // Four segments make room for each other on the disk, and two more are its reserve.
+        // Four segments make room for each other on the disk, and three more are its reserve.
         .journal("max_size = \"40MiB\"")
         .prepare();
     let disk = SmallDisk::mount(&gateway.directory().join("journal"), 64);

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::support::arrivals::Arrivals;
 use crate::support::balance::balance;
-use crate::support::broker;
+use crate::support::broker::{self, Broker, Consumer};
 use crate::support::chance;
 use crate::support::eventually::eventually;
 use crate::support::figures::{self, Row};
@@ -27,17 +27,18 @@ const STOP_MAX: Duration = Duration::from_secs(10);
 /// So small that segments are begun and deleted all the time.
 const SMALL_JOURNAL: &str = "max_size = \"16MiB\"\nretain = \"5s\"";
 
+async fn with_a_small_journal(broker: &Broker) -> (Gateway, Consumer) {
+    let setup = Setup::new().broker(broker).journal(SMALL_JOURNAL);
+    let gateway = setup.sources(&load::sources()).start().await;
+    let queue = gateway.consume(broker).await;
+    (gateway, queue)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_under_load() {
     let kills = figures::count(200, 2_000);
     let broker = broker::shared().await;
-    let mut gateway = Setup::new()
-        .broker(broker)
-        .journal(SMALL_JOURNAL)
-        .sources(&load::sources())
-        .start()
-        .await;
-    let queue = gateway.consume(broker).await;
+    let (mut gateway, queue) = with_a_small_journal(broker).await;
     let mut arrivals = Arrivals::default();
     let mut most = 0;
     let mut served = Duration::ZERO;
@@ -134,13 +135,7 @@ async fn until_it_listens_for_signals(gateway: &Gateway) {
 async fn terminated_under_load() {
     let stops = figures::count(100, 500);
     let broker = broker::shared().await;
-    let mut gateway = Setup::new()
-        .broker(broker)
-        .journal(SMALL_JOURNAL)
-        .sources(&load::sources())
-        .start()
-        .await;
-    let queue = gateway.consume(broker).await;
+    let (mut gateway, queue) = with_a_small_journal(broker).await;
     let mut arrivals = Arrivals::default();
     let mut slowest = Duration::ZERO;
     let mut random = chance::dice();
@@ -216,6 +211,7 @@ async fn fill(gateway: &Gateway, records: u32) {
         segment_bytes: 64 << 20,
         retain: Duration::from_secs(3600),
         refuse_damage: true,
+        reserve_bytes: 0,
         on_sync: None,
     })
     .expect("a journal");

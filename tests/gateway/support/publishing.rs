@@ -94,6 +94,7 @@ impl Publishing {
             segment_bytes: 16 << 20,
             retain: Duration::ZERO,
             refuse_damage: true,
+            reserve_bytes: 0,
             on_sync: None,
         };
         let journal = Journal::open(options("journal")).expect("journal");

@@ -31,6 +31,7 @@ async fn fill(path: &Path, events: u32, body: usize) -> u64 {
         segment_bytes: 64 << 20,
         retain: Duration::from_secs(86_400),
         refuse_damage: true,
+        reserve_bytes: 0,
         on_sync: None,
     };
     let journal = Journal::open(options).expect("a journal");
