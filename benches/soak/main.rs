@@ -115,12 +115,15 @@ fn length() -> Result<Duration> {
 /// For `make figures`.
 fn row(report: &Report<'_>) -> Row {
     let counts = report.outcome.ledger.books().counts;
+    let samples = report.outcome.samples.iter();
+    let memory = samples.map(|sample| sample.memory_mib).fold(0.0, f64::max);
     Row::new("X19")
         .saw("seconds", report.outcome.plan.length.as_secs())
         .saw("faults", report.outcome.chronicle.len())
         .saw("acknowledged", counts.acknowledged)
         .saw("lost", 0)
         .saw("duplicates", counts.duplicates)
+        .saw("most memory MiB", format_args!("{memory:.0}"))
 }
 
 /// Puts the table where the last one stood.
