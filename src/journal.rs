@@ -81,6 +81,7 @@ mod reader;
 mod recovery;
 mod segment;
 mod shared;
+mod survey;
 mod writer;
 
 use std::ops::ControlFlow;

@@ -10,9 +10,9 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::disk::{Disk, RealDisk};
-use super::recovery::{self, Condition, Survey};
 use super::segment::{self, HEADER_BYTES, Header, Scanner};
 use super::shared::{self, Tuning};
+use super::survey::{self, Condition, Survey};
 use super::{OpenError, Position, Record};
 
 /// What a directory holds.
@@ -77,7 +77,7 @@ impl Contents {
     /// no error here but [`Health`].
     pub fn verify(dir: &Path) -> Result<Self, OpenError> {
         let mark_bytes = Tuning::default().mark_bytes;
-        let survey = recovery::survey(&RealDisk, dir, mark_bytes, &mut |_| {
+        let survey = survey::survey(&RealDisk, dir, mark_bytes, &mut |_| {
             ControlFlow::Continue(())
         })?;
         Ok(Self::new(&survey))
@@ -116,7 +116,7 @@ impl Contents {
             },
         });
         let cursor = survey.cursor.map(|cursor| cursor.confirmed);
-        let gaps = recovery::gaps(&survey.segments, end);
+        let gaps = survey::gaps(&survey.segments, end);
         Self {
             first: Position(first),
             cursor: cursor.map(Position),

@@ -56,7 +56,7 @@ impl Killed {
         when: &str,
     ) -> Result<(Recovery, Vec<u64>), OpenError> {
         let dir = Path::new(DIR);
-        let nobody: &mut recovery::Witness<'_> = &mut |_| ControlFlow::Continue(());
+        let nobody: &mut survey::Witness<'_> = &mut |_| ControlFlow::Continue(());
         let recovered = recovery::mend(disk, dir, refuse, tuning().mark_bytes, nobody)?;
         let mut positions = Vec::new();
         for record in Records::read_on(Arc::new(disk.clone()), dir, Position(0)).unwrap() {

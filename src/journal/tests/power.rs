@@ -129,7 +129,7 @@ impl Ledger {
     fn check(&self, image: Image, call: u64) {
         let disk = FaultDisk::from(image);
         let dir = Path::new(DIR);
-        let nobody: &mut recovery::Witness<'_> = &mut |_| ControlFlow::Continue(());
+        let nobody: &mut survey::Witness<'_> = &mut |_| ControlFlow::Continue(());
         let recovered = match recovery::mend(&disk, dir, true, tuning().mark_bytes, nobody) {
             Ok(recovered) => recovered,
             Err(error) => panic!("before call {call}: does not open: {error}"),
