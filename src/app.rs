@@ -9,6 +9,7 @@
 //! which begins with what is really on the disk. Events that wait in the journal are left to that
 //! one, because this one could not store that they were published.
 
+mod allow_ips;
 mod recall;
 mod stores;
 
@@ -29,6 +30,7 @@ use crate::edge::{BindError, Edge};
 use crate::enrolled::{self, Folder};
 use crate::fetch::Fetcher;
 use crate::journal::{Journal, OpenError};
+use crate::last_used::LastUsed;
 use crate::metrics::Metrics;
 use crate::pipeline::Pipeline;
 use crate::pipeline::dedupe::{Dedupe, IDS_MAX};
@@ -39,6 +41,7 @@ use crate::publisher::{Parked, Publisher, Replay};
 use crate::shutdown::Orders;
 use crate::watch::Watch;
 
+use allow_ips::Reloader;
 use recall::Recall;
 
 pub use stores::Stores;
@@ -62,6 +65,8 @@ pub struct App {
     stores: Stores,
     metrics: Arc<Metrics>,
     watch: Watch,
+    reloader: Reloader,
+    last_used: LastUsed,
     drain_timeout: Duration,
 }
 
@@ -133,6 +138,7 @@ impl App {
             recall.see(at, record);
         })?;
         let replay = stores.replay(&journal, Arc::clone(&metrics), &orders.drain)?;
+        let journal_path = journal.path;
         let Stores { journal, sidings } = stores.clone();
         let waiting = journal.status().waiting + sidings.parked.waiting();
         #[expect(clippy::cast_precision_loss, reason = "nobody has 2^53 events waiting")]
@@ -154,7 +160,10 @@ impl App {
                 )
             }
         };
-        let edge = Edge::bind(&server, Arc::clone(&metrics), Arc::clone(&orders.reload))?;
+        // The journal's directory is there, and nobody else's, by now.
+        let last_used = LastUsed::recall(&journal_path, &sources, &metrics);
+        let reloader = Reloader::new(&sources, orders.reload.subscribe());
+        let edge = Edge::bind(&server, Arc::clone(&metrics), orders.reload.subscribe())?;
         let admin = Admin::bind(&admin)?;
         let pipeline = Arc::new(Pipeline {
             routes: Routes::new(&sources),
@@ -207,6 +216,8 @@ impl App {
             stores,
             metrics,
             watch,
+            reloader,
+            last_used,
             drain_timeout: server.limits.drain_timeout,
         })
     }
@@ -253,6 +264,9 @@ impl App {
         };
         let mut admin = tokio::spawn(self.admin.run(admin_state, stop_admin.clone()));
         let mut publisher = tokio::spawn(publish(self.publisher, stop_publisher.clone()));
+        let reloader = tokio::spawn(self.reloader.run(drain.clone()));
+        let stop_keeping = CancellationToken::new();
+        let mut last_used = tokio::spawn(self.last_used.run(stop_keeping.clone()));
         let mut upkeep = interval(UPKEEP_EVERY);
         let mut fullness = Fullness::default();
         let ended_early = loop {
@@ -283,11 +297,16 @@ impl App {
             tracing::warn!("drain_timeout is over: connections still open are cut");
             edge.abort();
         }
+        reloader.abort();
+        stop_keeping.cancel();
         stop_publisher.cancel();
         let deadline = deadline.max(Instant::now() + LAST_WORDS);
         if !publisher.is_finished() && timeout_at(deadline, &mut publisher).await.is_err() {
             tracing::warn!("the publisher did not settle in time; its events stay in the journal");
             publisher.abort();
+        }
+        if timeout_at(deadline, &mut last_used).await.is_err() {
+            last_used.abort();
         }
         let stored = self.stores.close_by(deadline + LAST_SYNC).await;
         stop_admin.cancel();

@@ -34,7 +34,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use rustls::server::Acceptor;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Notify;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_rustls::LazyConfigAcceptor;
@@ -111,7 +111,7 @@ impl Edge {
     pub fn bind(
         server: &Server,
         metrics: Arc<Metrics>,
-        reload: Arc<Notify>,
+        reload: watch::Receiver<()>,
     ) -> Result<Self, BindError> {
         let (identity, reloader) = match &server.tls {
             None => (None, None),

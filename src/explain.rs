@@ -175,7 +175,7 @@ pub fn explain_with(
             source.name
         ));
     }
-    if !source.allow_ips.is_empty() {
+    if !source.allow_ips.is_anyone() {
         remarks.push("a file does not say who sent it, so `allow_ips` is not checked".to_owned());
     }
     let mut explanation = decide(source, inbound, at_hand, now, &mut remarks);
@@ -268,10 +268,16 @@ fn decide(
     match handshake::answer_verified(&source.handshakes, &verified) {
         Err(reject) => return Explanation::reject(&reject),
         Ok(None) => {}
-        Ok(Some((rule, reply))) => {
-            match confirmation(source, rule, &verified) {
-                Ok(remark) => remarks.extend(remark),
+        Ok(Some((rule, mut reply))) => {
+            match rule.unconfirmed(&verified, source.confirms) {
                 Err(refusal) => return Explanation::reject(&Reject::from(refusal)),
+                Ok(None) => {}
+                Ok(Some(unconfirmed)) => {
+                    remarks.push(confirmation(source, &unconfirmed));
+                    if unconfirmed.instead_of_body {
+                        reply = reply.without_body();
+                    }
+                }
             }
             return answered(source, Some(rule), &reply);
         }
@@ -305,20 +311,16 @@ fn decide(
     }
 }
 
-/// Who is called before a handshake is answered, or has to be called by a person.
-fn confirmation(
-    source: &Source,
-    rule: &Handshake,
-    verified: &Verified,
-) -> Result<Option<String>, Refusal> {
-    let unconfirmed = rule.unconfirmed(verified)?;
-    Ok(unconfirmed.map(|Unconfirmed { url, is_proved, .. }| {
-        if source.confirms && is_proved {
-            format!("before that, the gateway calls {url}")
-        } else {
-            format!("and a person has to open {url}")
-        }
-    }))
+/// Who is called because of a handshake, or has to be called by a person.
+fn confirmation(source: &Source, unconfirmed: &Unconfirmed) -> String {
+    let url = &unconfirmed.url;
+    if unconfirmed.instead_of_body {
+        format!("after that, the gateway calls {url}")
+    } else if source.confirms && unconfirmed.is_proved {
+        format!("before that, the gateway calls {url}")
+    } else {
+        format!("and a person has to open {url}")
+    }
 }
 
 /// What is at hand of what the proof needs; our trouble where it is not.

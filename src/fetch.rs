@@ -23,8 +23,9 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
+use crate::clock::Now;
 use crate::config;
 use crate::fetch::call::Calling;
 use crate::fetch::table::{Answer, Next, Table};
@@ -33,6 +34,15 @@ use crate::pipeline::evidence::{Action, Document, Errand, Fetching, Unfetched};
 
 /// How long something newer is waited for where what came before will do.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// When an errand that nobody waits for is run: so long after it was given, then after each
+/// failure. Whoever is to be called has had our answer by then; and one who was not ready gets
+/// another try.
+const LATER: [Duration; 3] = [
+    Duration::from_secs(1),
+    Duration::from_secs(5),
+    Duration::from_secs(30),
+];
 
 /// Fetches. Clones share what they keep. What is on its way ends with the last of them.
 #[derive(Clone)]
@@ -68,10 +78,19 @@ impl Fetcher {
         calls.spawn(call);
     }
 
-    fn begin_shared(&self, errand: Errand, tell: watch::Sender<Option<Answer>>) {
+    /// Calls at once, or after each of `waits` until it goes well.
+    fn begin_shared(
+        &self,
+        errand: Errand,
+        waits: &'static [Duration],
+        tell: watch::Sender<Option<Answer>>,
+    ) {
         let shared = Arc::clone(&self.shared);
         self.begin(async move {
-            let answer = landed(shared.call(&errand)).await;
+            let answer = match waits {
+                [] => landed(shared.call(&errand)).await,
+                waits => shared.call_later(&errand, waits).await,
+            };
             let answer = shared.table().land(&errand, answer, Instant::now());
             tell.send_replace(Some(answer));
         });
@@ -83,7 +102,7 @@ impl Fetching for Fetcher {
         let fetcher = self.clone();
         Box::pin(async move {
             let bytes_max = errand.bytes_max;
-            let mut wait = match fetcher.next(&errand) {
+            let mut wait = match fetcher.next(&errand, &[]) {
                 Next::Known(answer) => return fitting(answer, bytes_max),
                 Next::Wait(wait) => wait,
             };
@@ -100,11 +119,18 @@ impl Fetching for Fetcher {
             }
         })
     }
+
+    fn fetch_later(&self, errand: Errand) {
+        if let Next::Known(Err(why)) = self.next(&errand, &LATER) {
+            give_up(&errand, &why);
+        }
+    }
 }
 
 impl Fetcher {
-    /// What to do about an errand; begins the call where one is needed.
-    fn next(&self, errand: &Errand) -> Next {
+    /// What to do about an errand; begins the call where one is needed, after `waits` if there are
+    /// any.
+    fn next(&self, errand: &Errand, waits: &'static [Duration]) -> Next {
         let (tell, wait) = watch::channel(None);
         let next = match errand.action {
             // Each is a question of its own.
@@ -118,7 +144,7 @@ impl Fetcher {
             }
             Some(next) => next,
             None => {
-                self.begin_shared(errand.clone(), tell);
+                self.begin_shared(errand.clone(), waits, tell);
                 Next::Wait(wait)
             }
         }
@@ -145,7 +171,12 @@ fn fitting(answer: Answer, bytes_max: usize) -> Answer {
 
 /// What has nothing in it of what is asked for is no answer.
 fn holding(document: Document, errand: &Errand) -> Answer {
-    match errand.holds.as_ref().map(|it| it.check(&document.body)) {
+    let now = Now::read().wall;
+    match errand
+        .holds
+        .as_ref()
+        .map(|it| it.check(&document.body, now))
+    {
         Some(Err(what)) => Err(Unfetched::Broken(what)),
         None | Some(Ok(())) => Ok(document),
     }
@@ -170,6 +201,23 @@ impl Shared {
         answer
     }
 
+    /// Calls after each of these waits, until it goes well.
+    async fn call_later(&self, errand: &Errand, waits: &[Duration]) -> Answer {
+        let mut answer = Err(Unfetched::TooSlow);
+        for wait in waits {
+            sleep(*wait).await;
+            answer = landed(self.call(errand)).await;
+            if answer.is_ok() {
+                tracing::info!(source = %errand.source, url = %errand.target, "a subscription is confirmed");
+                return answer;
+            }
+        }
+        if let Err(why) = &answer {
+            give_up(errand, why);
+        }
+        answer
+    }
+
     fn count(&self, errand: &Errand, outcome: Result<(), &Unfetched>) {
         let (source, url) = (&errand.source, &errand.target);
         let label = match outcome {
@@ -189,6 +237,12 @@ impl Shared {
         };
         self.metrics.fetched(source, label);
     }
+}
+
+/// What nobody waited for is left to a person, who has to know the whole URL.
+fn give_up(errand: &Errand, why: &Unfetched) {
+    let url = errand.target.url();
+    tracing::warn!(source = %errand.source, url, error = %why, "a subscription waits for a person to open this URL");
 }
 
 impl fmt::Debug for Fetcher {

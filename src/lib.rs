@@ -53,6 +53,7 @@ pub mod reject;
 pub mod delivery;
 pub mod journal;
 pub mod enrolled;
+pub mod last_used;
 pub mod publisher;
 pub mod fetch;
 pub mod authorities;

@@ -111,7 +111,7 @@ pub struct SecretUse {
     pub label: String,
     /// Proofs that held by it since the process began.
     pub uses: u64,
-    /// When the last of them came.
+    /// When the last one held, also before that; `None`: not known.
     pub last_used: Option<Timestamp>,
 }
 
@@ -326,6 +326,16 @@ impl Metrics {
         }
     }
 
+    /// Makes known when a secret was last used, by a process before this one.
+    pub fn secret_was_used(&self, source: &str, secret: &str, at: Timestamp) {
+        self.secret_known(source, secret);
+        let known = self.source(Some(source)).secrets.read();
+        let known = known.unwrap_or_else(PoisonError::into_inner);
+        if let Some(secret) = known.get(secret) {
+            secret.seen(at);
+        }
+    }
+
     /// How much each secret of a source is used, by label.
     pub fn secret_uses(&self, source: &str) -> Vec<SecretUse> {
         let known = self.source(Some(source)).secrets.read();
@@ -426,6 +436,10 @@ impl SecretMetrics {
     fn used(&self, at: Timestamp) {
         self.uses.increment(1);
         self.count.fetch_add(1, Ordering::Relaxed);
+        self.seen(at);
+    }
+
+    fn seen(&self, at: Timestamp) {
         let before = self
             .last_at
             .fetch_max(at.as_microsecond(), Ordering::Relaxed);

@@ -199,9 +199,8 @@ impl Pipeline {
             enrolment::settle(enrolment, verified.proof.key.as_deref(), now, deadline).await;
         }
         if let Some((rule, reply)) = handshake::answer_verified(&source.handshakes, &verified)? {
-            self.confirm(source, rule, &verified, deadline, account)
-                .await?;
-            return Ok(Outcome::Handshake(reply));
+            let reply = self.confirm(source, rule, reply, &verified, deadline, account);
+            return reply.await.map(Outcome::Handshake);
         }
         source.takes_event(&verified.inbound.head)?;
         source.spend()?;
@@ -245,21 +244,24 @@ impl Pipeline {
     }
 
     /// Finishes a handshake that is finished by calling somebody, or leaves that to a person.
+    /// Gives what it is answered.
     async fn confirm(
         &self,
         source: &Source,
         rule: &Handshake,
+        reply: HandshakeReply,
         verified: &Verified,
         deadline: Instant,
         account: &mut Account,
-    ) -> Result<(), Reject> {
+    ) -> Result<HandshakeReply, Reject> {
         let Some(Unconfirmed {
             target,
             url,
             is_proved,
-        }) = rule.unconfirmed(verified)?
+            instead_of_body,
+        }) = rule.unconfirmed(verified, source.confirms)?
         else {
-            return Ok(());
+            return Ok(reply);
         };
         if !is_proved {
             // Let through (`enforce = false`), but nobody is called for a stranger.
@@ -267,20 +269,25 @@ impl Pipeline {
             account.unconfirmed = Some(format!(
                 "nothing proves it; to be confirmed by opening {url}, if you asked for it"
             ));
-            return Ok(());
+            return Ok(reply);
         }
         if !source.confirms {
             tracing::warn!(source = %source.name, url, "a subscription waits for a person to open this URL");
             account.unconfirmed = Some(format!("to be confirmed by opening {url}"));
-            return Ok(());
+            return Ok(reply);
         }
         let shown = target.to_string();
         let errand = Errand::get(&source.name, target).by(Action::GetNow);
-        let calling = self.fetching.fetch(errand.asked_by(Asker::Known));
+        let errand = errand.asked_by(Asker::Known);
+        if instead_of_body {
+            self.fetching.fetch_later(errand);
+            return Ok(reply.without_body());
+        }
+        let calling = self.fetching.fetch(errand);
         match timeout_at(deadline, calling).await {
             Ok(Ok(_confirmed)) => {
                 tracing::info!(source = %source.name, url = shown, "a subscription is confirmed");
-                Ok(())
+                Ok(reply)
             }
             Ok(Err(why)) => Err(Reject::EvidenceUnavailable(format!("{shown}: {why}"))),
             Err(_elapsed) => Err(Reject::TooSlow),
@@ -362,8 +369,7 @@ impl Pipeline {
 impl Source {
     fn admit(&self, head: &Head, now: Instant) -> Result<(), Reject> {
         handshake::admit(&self.methods, &self.handshakes, head)?;
-        let allowed = self.allow_ips.is_empty() || self.allow_ips.contains(head.client_ip);
-        if !allowed {
+        if !self.allow_ips.admits(head.client_ip) {
             return Err(Reject::AddressNotAllowed);
         }
         self.peer_limit

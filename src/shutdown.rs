@@ -1,9 +1,7 @@
-//! The first signal drains, the second aborts. SIGHUP reads certificates again and ends nothing.
-
-use std::sync::Arc;
+//! The first signal drains, the second aborts. SIGHUP reads files again and ends nothing.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::Notify;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// Listens for SIGTERM, SIGINT and SIGHUP.
@@ -19,8 +17,8 @@ pub struct Signals {
 pub struct Orders {
     /// To stop: before it serves, at once; afterwards, once it has finished what it has begun.
     pub drain: CancellationToken,
-    /// To read the files of `[server.tls]` again.
-    pub reload: Arc<Notify>,
+    /// To read the files of `[server.tls]` and of `allow_ips` again. Each who reads some subscribes.
+    pub reload: watch::Sender<()>,
 }
 
 /// The second signal came: end at once.
@@ -53,17 +51,17 @@ impl Signals {
         Aborted
     }
 
-    async fn next(&mut self, reload: &Notify) -> &'static str {
+    async fn next(&mut self, reload: &watch::Sender<()>) -> &'static str {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return "SIGTERM",
                 _ = self.interrupt.recv() => return "SIGINT",
                 _ = self.hangup.recv() => {
                     tracing::info!(
-                        "SIGHUP: reading the files of [server.tls] again; any other change of the \
-                         configuration needs a restart"
+                        "SIGHUP: reading the files of [server.tls] and of allow_ips again; any \
+                         other change of the configuration needs a restart"
                     );
-                    reload.notify_one();
+                    reload.send_replace(());
                 }
             }
         }
@@ -83,10 +81,11 @@ mod tests {
     async fn a_hangup_asks_for_certificates_and_ends_nothing() {
         let signals = Signals::install().unwrap();
         let orders = Orders::default();
+        let mut reload = orders.reload.subscribe();
         kill_process(getpid(), Signal::HUP).unwrap();
         tokio::select! {
             _ = signals.watch(orders.clone()) => panic!("it ended"),
-            asked = timeout(Duration::from_secs(20), orders.reload.notified()) => asked.unwrap(),
+            asked = timeout(Duration::from_secs(20), reload.changed()) => asked.unwrap().unwrap(),
         }
         assert!(!orders.drain.is_cancelled());
     }

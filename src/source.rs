@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use http::{HeaderName, Method};
 
+use crate::config::Ranges;
 use crate::pipeline::arrival::BodyBounds;
 use crate::pipeline::decode::Reading;
 use crate::pipeline::expr::Expr;
 use crate::pipeline::handshake::Handshake;
 use crate::pipeline::handshake::enrolment::Enrolment;
 use crate::pipeline::limit::{PeerLimit, SourceLimit};
-use crate::pipeline::networks::Networks;
+use crate::pipeline::networks::AllowIps;
 use crate::pipeline::routing::RoutingKey;
 use crate::pipeline::schema::SchemaSet;
 use crate::pipeline::split::Split;
@@ -29,8 +30,10 @@ pub struct Source {
     pub path: String,
     /// Methods that events come with; handshakes have their own.
     pub methods: Vec<Method>,
-    /// Networks that may send; empty means anyone.
-    pub allow_ips: Networks,
+    /// Networks that may send.
+    pub allow_ips: AllowIps,
+    /// Where those are written, for when that changes.
+    pub ranges: Ranges,
     /// Per client address, before verification.
     pub peer_limit: Option<PeerLimit>,
     /// Longest body and how long it may take.

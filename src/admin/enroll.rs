@@ -18,13 +18,14 @@ pub const ENROLL_PATH: &str = "/api/v1/enroll";
 #[derive(Clone, Copy, Debug)]
 enum Ask {
     Open { length: Duration, replace: bool },
+    Close,
     Forget,
 }
 
 impl Desk {
     /// GET lists. POST with `source` and `for_seconds` opens a window (`replace`: the secret that
-    /// is there goes as soon as there is a new one); with `forget`, it forgets the one that came
-    /// last.
+    /// is there goes as soon as there is a new one); with `close`, it closes that again; with
+    /// `forget`, it forgets the secret that came last.
     pub(super) async fn enroll(
         &self,
         method: &Method,
@@ -72,6 +73,9 @@ fn ask(query: Option<&str>) -> Result<Ask, String> {
     if parameter(query, "forget").is_some() {
         return Ok(Ask::Forget);
     }
+    if parameter(query, "close").is_some() {
+        return Ok(Ask::Close);
+    }
     let length = parameter(query, "for_seconds").and_then(|text| text.parse().ok());
     match length.map(Duration::from_secs) {
         Some(length) if WINDOW.contains(&length) => Ok(Ask::Open {
@@ -91,6 +95,7 @@ async fn act(enrolment: &Arc<Enrolment>, ask: Ask, now: Now) -> Result<(), Strin
     let enrolment = Arc::clone(enrolment);
     let work = tokio::task::spawn_blocking(move || match ask {
         Ask::Open { length, replace } => enrolment.open(now, length, replace).map(drop),
+        Ask::Close => enrolment.close(),
         Ask::Forget => enrolment.forget(),
     });
     match work.await {

@@ -35,6 +35,9 @@ pub(super) struct EnrollArgs {
     /// verifies an event and has been there for an hour
     #[arg(long, group = "what")]
     replace: bool,
+    /// Ends the window that is open; secrets that are there stay
+    #[arg(long, group = "what")]
+    close: bool,
     /// Forgets the secret that came last, and waits for nothing; the one before counts again, if it
     /// is still there
     #[arg(long, group = "what")]
@@ -68,6 +71,8 @@ pub(super) fn run(args: &EnrollArgs, out: &mut dyn Write) -> Done {
     }
     let asked = if args.forget {
         "&forget".to_owned()
+    } else if args.close {
+        "&close".to_owned()
     } else {
         let replace = if args.replace { "&replace" } else { "" };
         format!("&for_seconds={}{replace}", args.length.as_secs())
@@ -85,6 +90,8 @@ pub(super) fn run(args: &EnrollArgs, out: &mut dyn Write) -> Done {
             )?,
             former => writeln!(out, "{name}: {former} counts again, and no other")?,
         }
+    } else if args.close {
+        writeln!(out, "{name}: no handshake brings a secret any more")?;
     } else {
         writeln!(
             out,

@@ -86,7 +86,7 @@ fn page(status: &Value) -> String {
         for secret in secrets {
             let last_used = match secret.get("last_used") {
                 Some(Value::String(at)) => telemetry::harmless(at),
-                _ => "never".to_owned(),
+                _ => "not known".to_owned(),
             };
             row.extend([field(secret, "label"), field(secret, "uses"), last_used]);
             sources.add_row(row);
@@ -169,7 +169,7 @@ mod tests {
             "parked 3",
             "set aside 2",
             "broker not connected to a:1: refused",
-            "stripe stripe /in journal 2025 0 never",
+            "stripe stripe /in journal 2025 0 not known",
             "2026 7 2026-01-01T00:00:00Z",
             "open - /open broker -",
         ] {

@@ -1,7 +1,7 @@
 //! A [`RawSource`] with its secrets becomes a [`Source`].
 
 mod face;
-mod ranges;
+pub(crate) mod ranges;
 mod reading;
 mod remarks;
 
@@ -209,7 +209,7 @@ impl Compiler<'_> {
         let event_type = self.expressions("event_type", raw.event_type.as_deref(), format);
         let schemas = self.schemas(format);
         let routing_key = self.routing_key();
-        let allow_ips = self.allow_ips();
+        let (allow_ips, ranges) = self.allow_ips();
         let body = self.body_bounds();
         let reading = self.reading(body.bytes_max, verifier.as_ref());
         let methods = self.methods(verifier.as_ref());
@@ -224,6 +224,7 @@ impl Compiler<'_> {
             provider: raw.provider.clone(),
             methods,
             allow_ips,
+            ranges,
             peer_limit: raw
                 .peer_rate_limit
                 .map(|rate| PeerLimit::new(Arc::clone(&self.name), rate)),

@@ -250,6 +250,8 @@ pub struct RawConfirm {
     pub url: Option<String>,
     /// Hosts that it may name.
     pub hosts: Vec<String>,
+    /// `true`: the answer's body finishes it, too, and is left out where the URL is called.
+    pub instead_of_body: Option<bool>,
 }
 
 /// `reply`.

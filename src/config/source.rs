@@ -302,6 +302,7 @@ fn confirm(mut table: Table<'_>) -> RawConfirm {
     let confirm = RawConfirm {
         url: table.get("url").and_then(|node| node.string()),
         hosts: strings(&mut table, "hosts").unwrap_or_default(),
+        instead_of_body: table.get("instead_of_body").and_then(|node| node.boolean()),
     };
     table.finish();
     confirm

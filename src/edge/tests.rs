@@ -32,7 +32,7 @@ struct Running {
 
 fn run<H: Handler>(server: &Server, handler: H) -> Running {
     let metrics = Metrics::new([]);
-    let edge = Edge::bind(server, Arc::clone(&metrics), Arc::default()).unwrap();
+    let edge = Edge::bind(server, Arc::clone(&metrics), watch::channel(()).1).unwrap();
     let address = edge.local_addrs()[0];
     let identity = edge.front.tls.clone();
     let places = edge.front.places.clone();
@@ -387,10 +387,15 @@ async fn a_crowd_of_half_open_and_broken_connections_leaves_nothing_behind() {
 
 #[tokio::test]
 async fn an_address_in_use_is_said_before_anything_is_served() {
-    let first = Edge::bind(&server(None, limits()), Metrics::new([]), Arc::default()).unwrap();
+    let first = Edge::bind(
+        &server(None, limits()),
+        Metrics::new([]),
+        watch::channel(()).1,
+    )
+    .unwrap();
     let mut second = server(None, limits());
     second.listen = first.local_addrs();
-    let error = Edge::bind(&second, Metrics::new([]), Arc::default()).unwrap_err();
+    let error = Edge::bind(&second, Metrics::new([]), watch::channel(()).1).unwrap_err();
     let said = error.to_string();
     let expected = format!("cannot listen on {}: ", second.listen[0]);
     assert!(said.starts_with(&expected), "{said}");

@@ -72,7 +72,8 @@ fn source_with(scheme: RawScheme, secret: &str) -> Source {
         provider: None,
         path: "/erp".to_owned(),
         methods: vec![Method::POST],
-        allow_ips: crate::pipeline::networks::Networks::default(),
+        allow_ips: crate::pipeline::networks::AllowIps::default(),
+        ranges: crate::config::Ranges::default(),
         peer_limit: None,
         body: BodyBounds {
             bytes_max: 1_000,

@@ -415,6 +415,57 @@ async fn what_is_of_no_use_replaces_nothing() {
     assert_eq!(why, Unfetched::Broken("there is no key at /key".to_owned()));
 }
 
+#[tokio::test]
+async fn what_nobody_waits_for_is_called_later_and_until_it_goes_well() {
+    let down = b"HTTP/1.1 503 No\r\ncontent-length: 0\r\n\r\n".to_vec();
+    let setting = setting(&[NAME], Says::First(down, Box::new(ok("")))).await;
+    let fetcher = setting.fetcher();
+    let errand = || named("/validate").by(Action::GetNow).asked_by(Asker::Known);
+    let until = async |outcome: &str| {
+        let counted = format!("outcome=\"{outcome}\"}} 1");
+        let waiting = async {
+            while !fetcher.shared.metrics.render().contains(&counted) {
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(Duration::from_secs(20), waiting).await.unwrap();
+    };
+    // Asked for twice, called once.
+    fetcher.fetch_later(errand());
+    fetcher.fetch_later(errand());
+    tokio::task::yield_now().await;
+    assert_eq!(setting.calls(), 0, "the answer comes first");
+    pass(LATER[0]).await;
+    until("status").await;
+    pass(LATER[1]).await;
+    until("ok").await;
+    pass(LATER[2]).await;
+    assert_eq!(setting.calls(), 2);
+}
+
+#[tokio::test]
+async fn an_expired_certificate_replaces_no_good_one() {
+    let certificate = |until: i32| {
+        let mut params = CertificateParams::new(vec![NAME.to_owned()]).unwrap();
+        params.not_after = rcgen::date_time_ymd(until, 1, 1);
+        params
+            .self_signed(&KeyPair::generate().unwrap())
+            .unwrap()
+            .pem()
+    };
+    let good = certificate(2999);
+    let says = Says::First(bytes(ok(&good)), Box::new(ok(&certificate(2001))));
+    let setting = setting(&[NAME], says).await;
+    let fetcher = setting.fetcher();
+    let ask = |path| fetcher.fetch(named(path).holding(Holds::Certificate));
+    assert_eq!(ask("/a").await.unwrap().body, good);
+    pass(Duration::from_hours(2)).await;
+    assert_eq!(ask("/a").await.unwrap().body, good);
+    assert_eq!(setting.calls(), 2);
+    let why = ask("/b").await.unwrap_err();
+    assert!(why.to_string().contains("is valid from"), "{why}");
+}
+
 fn question(asker: Asker) -> Errand {
     let post = Action::Post {
         form: Bytes::from_static(b"token=a"),

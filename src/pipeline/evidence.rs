@@ -22,7 +22,7 @@ use crate::pipeline::verify::{IssuerKeys, Refusal, TokenWord};
 use crate::reject::Reject;
 
 pub use holds::Holds;
-pub(crate) use holds::{certificates, text_at};
+pub(crate) use holds::{certificates, in_force, text_at};
 pub use hosts::{Hosts, NotAllowed};
 pub use target::{NoTarget, Origin, Target};
 
@@ -38,6 +38,11 @@ pub trait Fetching: fmt::Debug + Send + Sync {
     ///
     /// The future's error says why there is no document. It is never the sender's fault.
     fn fetch(&self, errand: Errand) -> BoxFuture<'static, Result<Document, Unfetched>>;
+
+    /// Runs an errand once its asker has had time to be answered, and again for a while until it
+    /// goes well. Nobody waits for it: what becomes of it is counted, and in the log. Who only has
+    /// what is at hand calls nobody.
+    fn fetch_later(&self, _errand: Errand) {}
 }
 
 /// One thing to be fetched.

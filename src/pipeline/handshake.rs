@@ -64,6 +64,17 @@ pub struct HandshakeReply {
     pub body: String,
 }
 
+impl HandshakeReply {
+    /// The same, with nothing said in it.
+    #[must_use]
+    pub fn without_body(self) -> Self {
+        Self {
+            body: String::new(),
+            ..self
+        }
+    }
+}
+
 impl Handshake {
     /// Compiles a rule. `context` has what `{config:NAME}` asks for, `verifier` the secret that
     /// `{...|signed}` answers a challenge with.

@@ -1,8 +1,37 @@
 //! Who may send, by address: `allow_ips`.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+/// Who may send to a source. Other networks can be put in while it is asked.
+#[derive(Debug, Default)]
+pub struct AllowIps(ArcSwap<Networks>);
+
+impl AllowIps {
+    /// No networks: anyone.
+    pub fn new(networks: Networks) -> Self {
+        Self(ArcSwap::from_pointee(networks))
+    }
+
+    /// Whether all addresses are in.
+    pub fn is_anyone(&self) -> bool {
+        self.0.load().is_empty()
+    }
+
+    /// Whether this address is in.
+    pub fn admits(&self, address: IpAddr) -> bool {
+        let networks = self.0.load();
+        networks.is_empty() || networks.contains(address)
+    }
+
+    /// Asks these from now on.
+    pub fn replace(&self, networks: Networks) {
+        self.0.store(Arc::new(networks));
+    }
+}
 
 /// A set of networks. Asking it costs a few comparisons, however many a provider publishes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

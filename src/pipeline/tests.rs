@@ -268,6 +268,68 @@ impl Fetching for Has {
     }
 }
 
+/// Remembers what it is to call later.
+#[derive(Debug, Default)]
+struct Later(std::sync::Mutex<Vec<String>>);
+
+impl Fetching for Later {
+    fn fetch(
+        &self,
+        errand: Errand,
+    ) -> futures_util::future::BoxFuture<'static, Result<evidence::Document, evidence::Unfetched>>
+    {
+        evidence::Nowhere.fetch(errand)
+    }
+
+    fn fetch_later(&self, errand: Errand) {
+        self.0.lock().unwrap().push(errand.target.url());
+    }
+}
+
+#[tokio::test]
+async fn event_grid_is_called_after_an_answer_without_its_echo_where_the_source_says_so() {
+    let url = "https://rp-eastus2.eventgrid.azure.net:553/eventsubscriptions/es/validate?id=B";
+    let validation = |data: Value| {
+        let body = serde_json::json!([{ "id": "1", "data": data }]);
+        Full::new(Bytes::from(body.to_string()))
+    };
+    let whole = || serde_json::json!({ "validationCode": "c-1", "validationUrl": url });
+    let old = || serde_json::json!({ "validationCode": "c-1" });
+    let echo = r#"{"validationResponse":"c-1"}"#;
+    for (lines, code, data, body, called) in [
+        ("", "s3cr3t", whole(), echo, None),
+        ("confirm = true", "s3cr3t", whole(), "", Some(url)),
+        ("confirm = true", "s3cr3t", old(), echo, None),
+        // Nobody is called for a stranger.
+        (
+            "confirm = true\nenforce = false",
+            "wrong",
+            whole(),
+            echo,
+            None,
+        ),
+    ] {
+        let mut setup = setup("", &format!("provider = \"eventgrid\"\n{lines}"));
+        let later = Arc::new(Later::default());
+        setup.pipeline.fetching = Arc::clone(&later) as Arc<dyn Fetching>;
+        let mut headers = HeaderMap::new();
+        headers.insert("aeg-event-type", "SubscriptionValidation".parse().unwrap());
+        let query = format!("code={code}");
+        let request = head(Method::POST, Some(&query), headers);
+        let outcome = setup.receive(request, validation(data)).await.unwrap();
+        let Outcome::Handshake(reply) = outcome else {
+            panic!("{outcome:?}");
+        };
+        assert_eq!(
+            (reply.status.as_u16(), &*reply.body),
+            (200, body),
+            "{lines}"
+        );
+        let asked = later.0.lock().unwrap();
+        assert_eq!(asked.first().map(String::as_str), called, "{lines}");
+    }
+}
+
 #[tokio::test]
 async fn a_key_that_is_none_is_not_the_senders_fault() {
     let verify = "[sources.shop.verify]\nalgorithm = \"rsa-pkcs1-sha256\"\n\

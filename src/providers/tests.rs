@@ -719,5 +719,5 @@ fn who_asks_for_one_tenant_asks_for_its_keys() {
             }
         }
     });
-    assert_eq!(found, 2);
+    assert_eq!(found, 3);
 }

@@ -1,7 +1,6 @@
-//! Proofs that need something from elsewhere: a server of our own plays Amazon and PayPal, on
+//! Proofs that need something from elsewhere: a server of our own plays Amazon, PayPal and Azure, on
 //! loopback, with certificates by an authority of our own.
 
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -10,110 +9,82 @@ use aws_lc_rs::signature::{RSA_PKCS1_SHA256, RsaKeyPair};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, PKCS_RSA_SHA256};
-use rustls::ServerConfig;
-use rustls_pki_types::PrivateKeyDer;
+use rcgen::{KeyPair, PKCS_RSA_SHA256};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpListener;
-use tokio::task::{JoinHandle, JoinSet};
-use tokio_rustls::TlsAcceptor;
 
 use crate::support::balance::balance;
 use crate::support::broker;
+use crate::support::elsewhere::{Authority, Elsewhere, answer};
+use crate::support::eventually::eventually;
 use crate::support::gateway::{Gateway, Setup, said};
 use crate::support::webhook::Webhook;
 
 const SNS: &str = "sns.eu-central-1.amazonaws.com";
 const PAYPAL: &str = "api.paypal.com";
+const AZURE: &str = "rp-eastus2.eventgrid.azure.net";
 const PAYPAL_NAME: &str = "messageverificationcerts.paypal.com";
 const TOPIC: &str = "arn:aws:sns:eu-central-1:123456789012:orders";
 const CERTIFICATE: &str = "/SimpleNotificationService-0123456789abcdef.pem";
 
-/// Amazon and PayPal at once.
+/// Amazon, PayPal and Azure at once.
 struct Provider {
-    address: SocketAddr,
-    /// In PEM.
-    authority: String,
+    elsewhere: Elsewhere,
+    authority: Authority,
     /// What signs, and its certificate with those that vouch for it.
     key: RsaKeyPair,
     chain: String,
     /// What was asked for.
     asked: Arc<Mutex<Vec<String>>>,
     is_down: Arc<AtomicBool>,
-    server: JoinHandle<()>,
-}
-
-impl Drop for Provider {
-    fn drop(&mut self) {
-        self.server.abort();
-    }
 }
 
 impl Provider {
     async fn start() -> Self {
-        let authority_key = KeyPair::generate().expect("key");
-        let mut params = CertificateParams::new(Vec::new()).expect("parameters");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let authority = params.self_signed(&authority_key).expect("authority").pem();
-        let issuer = Issuer::new(params, authority_key);
-        let certify = |names: &[&str], key: &KeyPair| {
-            let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
-            let params = CertificateParams::new(names).expect("parameters");
-            params.signed_by(key, &issuer).expect("certificate")
-        };
+        let authority = Authority::new();
         let signing = KeyPair::generate_for(&PKCS_RSA_SHA256).expect("key");
-        let chain = certify(&[PAYPAL_NAME], &signing).pem();
-        let web = KeyPair::generate().expect("key");
-        let certificate = certify(&[SNS, PAYPAL], &web);
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let key = PrivateKeyDer::try_from(web.serialize_der()).expect("key");
-        let tls = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("versions")
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate.der().clone()], key)
-            .expect("certificate");
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("port");
-        let address = listener.local_addr().expect("address");
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let is_down = Arc::new(AtomicBool::new(false));
-        let desk = Desk {
-            acceptor: TlsAcceptor::from(Arc::new(tls)),
-            chain: chain.clone(),
-            asked: Arc::clone(&asked),
-            is_down: Arc::clone(&is_down),
-        };
-        let server = tokio::spawn(async move {
-            let mut open = JoinSet::new();
-            while let Ok((stream, _)) = listener.accept().await {
-                open.spawn(desk.clone().answer(stream));
+        let chain = authority.certify(&[PAYPAL_NAME], &signing).pem();
+        let asked: Arc<Mutex<Vec<String>>> = Arc::default();
+        let is_down: Arc<AtomicBool> = Arc::default();
+        let names = [SNS, PAYPAL, AZURE];
+        let elsewhere = Elsewhere::start(&authority, &names, {
+            let (chain, asked) = (chain.clone(), Arc::clone(&asked));
+            let is_down = Arc::clone(&is_down);
+            move |line, _| {
+                asked.lock().expect("asked").push(line.to_owned());
+                let status = if is_down.load(Ordering::SeqCst) {
+                    "500 Internal Server Error"
+                } else {
+                    "200 OK"
+                };
+                answer(status, &chain)
             }
-        });
+        })
+        .await;
         Self {
-            address,
+            elsewhere,
             authority,
             key: RsaKeyPair::from_pkcs8(&signing.serialize_der()).expect("RSA"),
             chain,
             asked,
             is_down,
-            server,
         }
     }
 
     /// What the gateway has to know to take this for Amazon and PayPal.
     fn setup(&self, more: &str) -> Setup {
-        let address = self.address;
+        let address = self.elsewhere.address;
         let sources = format!(
             "[fetch]\nca = \"provider.pem\"\nallow_private = [\"127.0.0.0/8\"]\n\
-             resolve = {{ \"{SNS}\" = \"{address}\", \"{PAYPAL}\" = \"{address}\" }}\n\
+             resolve = {{ \"{SNS}\" = \"{address}\", \"{PAYPAL}\" = \"{address}\", \
+             \"{AZURE}\" = \"{address}\" }}\n\
              [sources.aws]\nprovider = \"sns\"\n{more}\n\
              [sources.aws.config]\ntopics = [\"{TOPIC}\"]\n\
              [sources.paypal]\nprovider = \"paypal-cert-url\"\n\
-             [sources.paypal.config]\nwebhook_id = \"WH-1\"\n"
+             [sources.paypal.config]\nwebhook_id = \"WH-1\"\n\
+             [sources.azure]\nprovider = \"eventgrid\"\nsecrets = [{{ value = \"t0ken\" }}]\n{more}\n"
         );
         Setup::new()
-            .file("provider.pem", self.authority.as_bytes())
+            .file("provider.pem", self.authority.pem.as_bytes())
             .sources(&sources)
     }
 
@@ -169,39 +140,6 @@ impl Provider {
         let url = format!("https://{SNS}/?Action=ConfirmSubscription&Token=2336");
         let more = json!({ "SubscribeURL": url, "Token": "2336" });
         self.message("SubscriptionConfirmation", "s-1", &more)
-    }
-}
-
-#[derive(Clone)]
-struct Desk {
-    acceptor: TlsAcceptor,
-    chain: String,
-    asked: Arc<Mutex<Vec<String>>>,
-    is_down: Arc<AtomicBool>,
-}
-
-impl Desk {
-    async fn answer(self, stream: tokio::net::TcpStream) {
-        let Ok(mut stream) = self.acceptor.accept(stream).await else {
-            return;
-        };
-        let mut head = vec![0; 4_096];
-        let Ok(read) = stream.read(&mut head).await else {
-            return;
-        };
-        let head = String::from_utf8_lossy(&head[..read]).into_owned();
-        let asked = head.lines().next().unwrap_or_default().to_owned();
-        self.asked.lock().expect("asked").push(asked.clone());
-        let status = if self.is_down.load(Ordering::SeqCst) {
-            "500 Internal Server Error"
-        } else {
-            "200 OK"
-        };
-        let body = self.chain;
-        let bytes = body.len();
-        let answer = format!("HTTP/1.1 {status}\r\nContent-Length: {bytes}\r\n\r\n{body}");
-        drop(stream.write_all(answer.as_bytes()).await);
-        drop(stream.shutdown().await);
     }
 }
 
@@ -283,6 +221,43 @@ async fn a_subscription_waits_for_a_person_unless_the_source_says_otherwise() {
     let url = format!("https://{SNS}/?Action=ConfirmSubscription&Token=2336");
     assert!(log.contains(&url), "{log}");
     balance(&gateway).await;
+}
+
+/// As in Microsoft's documentation of the handshake.
+fn validation(url: &str) -> Webhook {
+    let event = json!([{
+        "id": "2d1781af-3a4c-4d7c-bd0c-e34b19da4e66",
+        "eventType": "Microsoft.EventGrid.SubscriptionValidationEvent",
+        "data": { "validationCode": "512d38b6", "validationUrl": url },
+    }]);
+    Webhook::bare("/azure?code=t0ken", event.to_string().as_bytes())
+        .with("aeg-event-type", "SubscriptionValidation")
+}
+
+#[tokio::test]
+async fn event_grid_is_answered_by_an_echo_or_called_afterwards() {
+    let provider = Provider::start().await;
+    let path = "/eventsubscriptions/es/validate?id=B2E3&token=1A";
+    let genuine = validation(&format!("https://{AZURE}:553{path}"));
+    let echoing = provider.setup("").start().await;
+    let echoed = echoing.send(&genuine).await;
+    assert_eq!(echoed.json(), json!({ "validationResponse": "512d38b6" }));
+    assert!(provider.asked().is_empty());
+
+    let calling = provider.setup("confirm = true").start().await;
+    let elsewhere = validation(&format!("https://{AZURE}{path}"));
+    assert_eq!(status(&calling, &elsewhere).await, 401, "another port");
+    let answer = calling.send(&genuine).await;
+    assert_eq!((answer.status, answer.body.len()), (200, 0));
+    assert!(provider.asked().is_empty(), "the answer comes first");
+    let called = format!("GET {path} HTTP/1.1");
+    eventually("the call", async || {
+        let asked = provider.asked();
+        let is_called = asked == [called.clone()];
+        is_called.then_some(()).ok_or_else(|| format!("{asked:?}"))
+    })
+    .await;
+    balance(&calling).await;
 }
 
 #[tokio::test]

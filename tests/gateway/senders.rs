@@ -6,7 +6,8 @@ use rcgen::{
 
 use crate::support::balance::balance;
 use crate::support::broker;
-use crate::support::gateway::{Setup, said};
+use crate::support::eventually::eventually;
+use crate::support::gateway::{Gateway, Setup, erp, said};
 use crate::support::sender::Version;
 use crate::support::webhook::{Webhook, unix_now};
 
@@ -110,6 +111,22 @@ signature_algorithm = "hmac-sha256"
         let answer = sender.send(webhook).await;
         assert_eq!(answer.status, status, "{answer:?}");
     }
+    // The file names other networks, then what are none, and these are left alone.
+    let put = async |ranges: &str, said: &str, status: u16| {
+        let file = gateway.directory().join("ranges.json");
+        std::fs::write(file, ranges).expect("a file");
+        gateway.hang_up();
+        eventually(said, async || {
+            let log = gateway.log();
+            log.contains(said).then_some(()).ok_or(log)
+        })
+        .await;
+        assert_eq!(genuine.send(&far).await.status, status, "{said}");
+    };
+    let here = r#"{"prefixes": [{"cidr": "127.0.0.0/8"}]}"#;
+    put(here, "the files of allow_ips were read again", 202).await;
+    put("{}", "the networks of before stay in use", 202).await;
+    put(here, "the files of allow_ips were read again", 202).await;
     // The command can do all of that, too.
     let at = |name: &str| gateway.directory().join(name).display().to_string();
     std::fs::write(at("own.pem"), &own).expect("a certificate");
@@ -138,4 +155,26 @@ signature_algorithm = "hmac-sha256"
         );
     }
     balance(&gateway).await;
+}
+
+#[tokio::test]
+async fn a_restart_remembers_when_a_secret_was_last_used() {
+    let mut gateway = Setup::new().sources(&erp("")).start().await;
+    let webhook = Webhook::erp("/erp", unix_now(), "e-1", BODY);
+    assert_eq!(gateway.send(&webhook).await.status, 202);
+    let secret = async |gateway: &Gateway| {
+        let status = gateway.admin("/api/v1/status").await.json();
+        let sources = status["sources"].as_array().expect("sources").clone();
+        let erp = sources.into_iter().find(|it| it["name"] == "erp");
+        erp.expect("the source")["secrets"][0].clone()
+    };
+    let before = secret(&gateway).await;
+    assert!(
+        before["uses"] == 1 && before["last_used"].is_string(),
+        "{before}"
+    );
+    gateway.restart().await;
+    let after = secret(&gateway).await;
+    assert_eq!(after["last_used"], before["last_used"]);
+    assert_eq!(after["uses"], 0);
 }

@@ -6,6 +6,7 @@ pub(crate) mod broker;
 pub(crate) mod capture;
 pub(crate) mod chance;
 pub(crate) mod cluster;
+pub(crate) mod elsewhere;
 pub(crate) mod eventually;
 pub(crate) mod fake_broker;
 pub(crate) mod figures;

@@ -1,7 +1,6 @@
 //! Signed tokens: an issuer of our own, on loopback, publishes its keys and answers questions about
 //! tokens. Its tokens are made by code that shares nothing with the product's.
 
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -9,17 +8,12 @@ use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer as Authority, KeyPair};
-use rustls::ServerConfig;
-use rustls_pki_types::PrivateKeyDer;
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::{JoinHandle, JoinSet};
-use tokio_rustls::TlsAcceptor;
+use tokio::task::JoinSet;
 
 use crate::support::balance::balance;
 use crate::support::broker;
+use crate::support::elsewhere::{Authority, Elsewhere, answer};
 use crate::support::gateway::{Gateway, Setup};
 use crate::support::webhook::{Webhook, unix_now};
 
@@ -63,14 +57,12 @@ fn claims() -> Value {
 
 /// The issuer's server.
 struct Issuer {
-    address: SocketAddr,
-    /// In PEM.
-    authority: String,
+    elsewhere: Elsewhere,
+    authority: Authority,
     desk: Desk,
-    server: JoinHandle<()>,
 }
 
-#[derive(Clone)]
+#[derive(Clone, Default)]
 struct Desk {
     keys: Arc<Mutex<String>>,
     /// Request lines, and bodies where there are any.
@@ -78,53 +70,18 @@ struct Desk {
     is_down: Arc<AtomicBool>,
 }
 
-impl Drop for Issuer {
-    fn drop(&mut self) {
-        self.server.abort();
-    }
-}
-
 impl Issuer {
     async fn start(keys: &[&Key]) -> Self {
-        let authority_key = KeyPair::generate().expect("key");
-        let mut params = CertificateParams::new(Vec::new()).expect("parameters");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let authority = params.self_signed(&authority_key).expect("authority").pem();
-        let web = KeyPair::generate().expect("key");
-        let certificate = CertificateParams::new(vec![HOST.to_owned()])
-            .expect("parameters")
-            .signed_by(&web, &Authority::new(params, authority_key))
-            .expect("certificate");
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let key = PrivateKeyDer::try_from(web.serialize_der()).expect("key");
-        let tls = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("versions")
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate.der().clone()], key)
-            .expect("certificate");
-        let acceptor = TlsAcceptor::from(Arc::new(tls));
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("port");
-        let address = listener.local_addr().expect("address");
-        let desk = Desk {
-            keys: Arc::default(),
-            asked: Arc::default(),
-            is_down: Arc::default(),
-        };
-        let server = tokio::spawn({
+        let authority = Authority::new();
+        let desk = Desk::default();
+        let elsewhere = Elsewhere::start(&authority, &[HOST], {
             let desk = desk.clone();
-            async move {
-                let mut open = JoinSet::new();
-                while let Ok((stream, _)) = listener.accept().await {
-                    open.spawn(desk.clone().answer(acceptor.clone(), stream));
-                }
-            }
+            move |line, body| desk.answer(line, body)
         });
         let issuer = Self {
-            address,
+            elsewhere: elsewhere.await,
             authority,
             desk,
-            server,
         };
         issuer.publish(keys);
         issuer
@@ -145,9 +102,9 @@ impl Issuer {
     }
 
     fn setup(&self) -> Setup {
-        let address = self.address;
+        let address = self.elsewhere.address;
         Setup::new()
-            .file("issuer.pem", self.authority.as_bytes())
+            .file("issuer.pem", self.authority.pem.as_bytes())
             .sources(&format!(
                 r#"
 [fetch]
@@ -179,40 +136,14 @@ introspection = {{ url = "https://{HOST}/introspect", client_id = "hookgate" }}
 }
 
 impl Desk {
-    async fn answer(self, acceptor: TlsAcceptor, stream: TcpStream) {
-        let Ok(mut stream) = acceptor.accept(stream).await else {
-            return;
-        };
-        let mut bytes = Vec::new();
-        let (line, body) = loop {
-            let mut more = [0; 4_096];
-            match stream.read(&mut more).await {
-                Ok(read @ 1..) => bytes.extend_from_slice(&more[..read]),
-                _ => return,
-            }
-            let text = String::from_utf8_lossy(&bytes).into_owned();
-            let Some((head, body)) = text.split_once("\r\n\r\n") else {
-                continue;
-            };
-            let announced = head.to_ascii_lowercase();
-            let announced = announced.split("content-length: ").nth(1);
-            let announced = announced.and_then(|rest| rest.lines().next()?.parse::<usize>().ok());
-            if body.len() >= announced.unwrap_or_default() {
-                let line = head.lines().next().unwrap_or_default();
-                break (line.to_owned(), body.to_owned());
-            }
-        };
-        self.asked
-            .lock()
-            .expect("asked")
-            .push(format!("{line} {body}"));
-        let answer = match (self.is_down.load(Ordering::SeqCst), body.is_empty()) {
-            (true, _) => "HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n".to_owned(),
-            (false, true) => ok(&self.keys.lock().expect("keys")),
-            (false, false) => ok(&word(&body).to_string()),
-        };
-        drop(stream.write_all(answer.as_bytes()).await);
-        drop(stream.shutdown().await);
+    fn answer(&self, line: &str, body: &str) -> String {
+        let asked = format!("{line} {body}");
+        self.asked.lock().expect("asked").push(asked);
+        match (self.is_down.load(Ordering::SeqCst), body.is_empty()) {
+            (true, _) => answer("500 Oops", ""),
+            (false, true) => answer("200 OK", &self.keys.lock().expect("keys")),
+            (false, false) => answer("200 OK", &word(body).to_string()),
+        }
     }
 }
 
@@ -223,13 +154,6 @@ fn word(form: &str) -> Value {
     } else {
         json!({"active": false})
     }
-}
-
-fn ok(body: &str) -> String {
-    let bytes = body.len();
-    format!(
-        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {bytes}\r\n\r\n{body}"
-    )
 }
 
 fn event(path: &str, id: &str, token: &str) -> Webhook {

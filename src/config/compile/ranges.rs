@@ -1,6 +1,8 @@
 //! `allow_ips`: networks as they are written, and files of those that a provider publishes.
 
-use std::path::Path;
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 use serde_json::Value;
@@ -9,7 +11,7 @@ use crate::config::compile::Compiler;
 use crate::config::raw::RawRange;
 use crate::config::surroundings::read_file;
 use crate::config::value::{self, Wrong, quote};
-use crate::pipeline::networks::Networks;
+use crate::pipeline::networks::{AllowIps, Networks};
 
 /// Longest file of networks: what the largest clouds publish has a few megabytes.
 const FILE_BYTES_MAX: u64 = 16 << 20;
@@ -20,28 +22,116 @@ const NETWORKS_MAX: usize = 100_000;
 /// What a comment begins with.
 const COMMENT: char = '#';
 
-impl Compiler<'_> {
-    /// Who may send. Files are read when the configuration is.
-    pub(super) fn allow_ips(&self) -> Networks {
-        let mut networks = Vec::new();
-        for (index, range) in self.raw.allow_ips.iter().flatten().enumerate() {
-            let place = ["allow_ips", &index.to_string()];
-            match range {
-                RawRange::Network(text) => {
-                    networks.extend(self.reporter.accept(&place, value::network(text)));
-                }
-                RawRange::File { file, pointers } => {
-                    let found = of_file(&self.directory.join(file), pointers);
-                    networks.extend(self.reporter.accept(&place, found).into_iter().flatten());
-                }
+/// `allow_ips` as it is written. Files are read when the configuration is, and again whenever
+/// they change.
+#[derive(Clone, Debug, Default)]
+pub struct Ranges {
+    directory: PathBuf,
+    written: Vec<RawRange>,
+    stamp: Stamp,
+}
+
+/// What the system says of files, without reading them: another one after every change.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stamp(Vec<Option<FileStamp>>);
+
+/// Device, inode, length, and when it was last written and changed.
+type FileStamp = (u64, u64, u64, (i64, i64), (i64, i64));
+
+/// The element that something is wrong with, if it is one.
+type Flaw = (Option<usize>, Wrong);
+
+impl Ranges {
+    fn new(directory: &Path, written: Vec<RawRange>) -> Self {
+        let mut ranges = Self {
+            directory: directory.to_owned(),
+            written,
+            stamp: Stamp::default(),
+        };
+        // Before they are read, so that no change after that is missed.
+        ranges.stamp = ranges.look();
+        ranges
+    }
+
+    /// Whether any of it is in files.
+    pub fn has_files(&self) -> bool {
+        !self.stamp.0.is_empty()
+    }
+
+    /// What the files were like just before they were first read.
+    pub fn stamp(&self) -> &Stamp {
+        &self.stamp
+    }
+
+    /// What the files are like now.
+    pub fn look(&self) -> Stamp {
+        let files = self.written.iter().filter_map(|range| match range {
+            RawRange::Network(_) => None,
+            RawRange::File { file, .. } => Some(self.directory.join(file)),
+        });
+        Stamp(files.map(|path| stamp(&path)).collect())
+    }
+
+    /// The networks that are written, and those that the files name now.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong, in one line.
+    pub fn read(&self) -> Result<Networks, String> {
+        self.networks().map_err(|flaws| {
+            let whats: Vec<String> = flaws.into_iter().map(|(_, wrong)| wrong.what).collect();
+            whats.join("; ")
+        })
+    }
+
+    fn networks(&self) -> Result<Networks, Vec<Flaw>> {
+        let (mut networks, mut flaws) = (Vec::new(), Vec::new());
+        for (index, range) in self.written.iter().enumerate() {
+            let found = match range {
+                RawRange::Network(text) => value::network(text).map(|network| vec![network]),
+                RawRange::File { file, pointers } => of_file(&self.directory.join(file), pointers),
+            };
+            match found {
+                Ok(found) => networks.extend(found),
+                Err(wrong) => flaws.push((Some(index), wrong)),
             }
         }
         if networks.len() > NETWORKS_MAX {
             let what = format!("at most {NETWORKS_MAX} networks, not {}", networks.len());
-            self.reporter.error(&["allow_ips"], what);
+            flaws.push((None, Wrong::from(what)));
         }
-        networks.into_iter().collect()
+        if flaws.is_empty() {
+            Ok(networks.into_iter().collect())
+        } else {
+            Err(flaws)
+        }
     }
+}
+
+impl Compiler<'_> {
+    /// Who may send.
+    pub(super) fn allow_ips(&self) -> (AllowIps, Ranges) {
+        let written = self.raw.allow_ips.clone().unwrap_or_default();
+        let ranges = Ranges::new(self.directory, written);
+        let networks = ranges.networks().unwrap_or_else(|flaws| {
+            for (index, wrong) in flaws {
+                match index.map(|index| index.to_string()) {
+                    Some(index) => self.reporter.error(&["allow_ips", &index], wrong),
+                    None => self.reporter.error(&["allow_ips"], wrong),
+                }
+            }
+            Networks::default()
+        });
+        (AllowIps::new(networks), ranges)
+    }
+}
+
+/// `None`: it cannot be looked at.
+fn stamp(path: &Path) -> Option<FileStamp> {
+    let it = fs::metadata(path).ok()?;
+    let written = (it.mtime(), it.mtime_nsec());
+    let changed = (it.ctime(), it.ctime_nsec());
+    Some((it.dev(), it.ino(), it.size(), written, changed))
 }
 
 /// The networks of a file: a line each, or those that `pointers` lead to in JSON.

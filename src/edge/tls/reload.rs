@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
@@ -30,7 +30,7 @@ pub(crate) struct Reloader {
     judged: Fingerprint,
     identity: Identity,
     metrics: Arc<Metrics>,
-    now: Arc<Notify>,
+    now: watch::Receiver<()>,
 }
 
 /// Why new files were not taken.
@@ -48,7 +48,7 @@ impl Reloader {
         tls: &Tls,
         identity: Identity,
         metrics: Arc<Metrics>,
-        now: Arc<Notify>,
+        now: watch::Receiver<()>,
     ) -> Option<Self> {
         (!tls.files.is_empty()).then(|| Self {
             files: tls.files.clone(),
@@ -69,7 +69,7 @@ impl Reloader {
         loop {
             let is_asked = tokio::select! {
                 () = stop.cancelled() => return,
-                () = self.now.notified() => true,
+                Ok(()) = self.now.changed() => true,
                 _ = ticks.tick() => false,
             };
             let Some(snapshot) = self.look(is_asked).await else {

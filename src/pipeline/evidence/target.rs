@@ -137,6 +137,11 @@ impl Target {
         self.path_and_query.contains('?')
     }
 
+    /// The whole URL, for who is to open it.
+    pub fn url(&self) -> String {
+        format!("https://{}{}", self.authority(), self.path_and_query)
+    }
+
     /// Who named it.
     pub fn origin(&self) -> Origin {
         self.origin

@@ -3,6 +3,11 @@
 //!
 //! The gateway calls it when the source says `confirm = true`, and otherwise leaves it to a person.
 //! Either way the request must be proved, and the URL's host be on the rule's list.
+//!
+//! Some can be finished by the answer's body as well: Azure Event Grid takes an echo, or else,
+//! after an answer without one, a call. With `instead_of_body` the body does it unless the source
+//! says `confirm = true`; then the call is made once the answer is out, because before that the
+//! other side does not take it.
 
 use crate::config::problem::Problem;
 use crate::config::raw::RawConfirm;
@@ -18,6 +23,7 @@ use crate::pipeline::verify::{Refusal, Verified};
 pub(super) struct Confirm {
     url: Place,
     hosts: Hosts,
+    instead_of_body: bool,
 }
 
 /// A handshake that is not finished with its answer.
@@ -29,6 +35,8 @@ pub struct Unconfirmed {
     pub url: String,
     /// Whether the sender is known, so that the gateway may call it.
     pub is_proved: bool,
+    /// Whether it is called after the answer, which then has no body.
+    pub instead_of_body: bool,
 }
 
 impl Confirm {
@@ -51,7 +59,11 @@ impl Confirm {
             .map_err(|(_, what)| wrong(what))
             .ok();
         match (url, hosts) {
-            (Some(url), Some(hosts)) if problems.is_empty() => Ok(Self { url, hosts }),
+            (Some(url), Some(hosts)) if problems.is_empty() => Ok(Self {
+                url,
+                hosts,
+                instead_of_body: raw.instead_of_body.unwrap_or(false),
+            }),
             _ => Err(problems),
         }
     }
@@ -81,20 +93,34 @@ impl Handshake {
             .flat_map(|confirm| confirm.hosts.names())
     }
 
-    /// What is left to be called, after it has been answered.
+    /// What is left to be called besides the answer. `confirms`: whether the source lets the
+    /// gateway do that.
     ///
     /// # Errors
     ///
     /// The request names what must not be called.
-    pub fn unconfirmed(&self, verified: &Verified) -> Result<Option<Unconfirmed>, Refusal> {
+    pub fn unconfirmed(
+        &self,
+        verified: &Verified,
+        confirms: bool,
+    ) -> Result<Option<Unconfirmed>, Refusal> {
         let Some(confirm) = &self.confirm else {
             return Ok(None);
         };
-        let (target, url) = confirm.target(&Facts::of(&verified.inbound))?;
-        Ok(Some(Unconfirmed {
-            target,
-            url,
-            is_proved: verified.proof.coverage != Coverage::None,
-        }))
+        let is_proved = verified.proof.coverage != Coverage::None;
+        if confirm.instead_of_body && !(confirms && is_proved) {
+            return Ok(None);
+        }
+        match confirm.target(&Facts::of(&verified.inbound)) {
+            Ok((target, url)) => Ok(Some(Unconfirmed {
+                target,
+                url,
+                is_proved,
+                instead_of_body: confirm.instead_of_body,
+            })),
+            // The body does it where there is nothing to call.
+            Err(Refusal::FieldAbsent(_)) if confirm.instead_of_body => Ok(None),
+            Err(refusal) => Err(refusal),
+        }
     }
 }

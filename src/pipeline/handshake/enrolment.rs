@@ -232,6 +232,18 @@ impl Enrolment {
         Ok(window)
     }
 
+    /// Listens no longer. Secrets that are there stay. Waits for the disk.
+    ///
+    /// # Errors
+    ///
+    /// It could not be kept; the window is still open.
+    pub fn close(&self) -> io::Result<()> {
+        self.change(|state| {
+            state.record.window = None;
+            state.closes = None;
+        })
+    }
+
     /// Whether a handshake with this secret would be answered now.
     ///
     /// # Errors

@@ -483,3 +483,33 @@ async fn a_source_of_cloud_events_takes_batches_of_them_and_single_ones() {
     let ids: Vec<_> = setup.stored().into_iter().map(|it| it.event_id).collect();
     assert_eq!(ids, ["1", "2", "3"].map(|id| Some(id.to_owned())));
 }
+
+/// What a subscription of Azure Event Grid with the CloudEvents schema sends is none of the other
+/// schema's arrays, and nothing of it goes to the quarantine.
+#[tokio::test]
+async fn event_grids_cloud_events_come_alone_and_in_batches() {
+    let setup = setup("", "provider = \"eventgrid-cloudevents\"");
+    let event = |id: &str| json!({"specversion": "1.0", "id": id, "source": "/subscriptions/s", "type": "Microsoft.Storage.BlobCreated", "data": {}});
+    for (content_type, body, count) in [
+        ("application/cloudevents+json; charset=utf-8", event("1"), 1),
+        (
+            "application/cloudevents-batch+json; charset=utf-8",
+            json!([event("2"), event("3")]),
+            2,
+        ),
+    ] {
+        let mut headers = HeaderMap::new();
+        headers.insert("content-type", content_type.parse().unwrap());
+        let head = head(Method::POST, Some("code=s3cr3t"), headers);
+        let body = Full::new(Bytes::from(body.to_string()));
+        let outcome = setup.receive(head, body).await.unwrap();
+        assert_eq!(receipt(&outcome), ("accepted", count, 0), "{content_type}");
+    }
+    for (number, it) in (1_u32..).zip(setup.stored()) {
+        assert_eq!(
+            (it.event_id, it.lane),
+            (Some(number.to_string()), Lane::Main)
+        );
+        assert_eq!(it.routing_key, "shop.Microsoft.Storage.BlobCreated");
+    }
+}

@@ -7,12 +7,11 @@
 use std::sync::Arc;
 
 use x509_parser::prelude::{FromDer as _, X509Certificate};
-use x509_parser::time::ASN1Time;
 
 use crate::authorities::Authorities;
 use crate::clock::Now;
 use crate::pipeline::evidence::{
-    Document, Errand, Holds, Hosts, NotAllowed, Target, certificates, text_at,
+    Document, Errand, Holds, Hosts, NotAllowed, Target, certificates, in_force, text_at,
 };
 use crate::pipeline::expr::facts::Facts;
 use crate::pipeline::expr::{Found, Place};
@@ -153,19 +152,12 @@ impl FetchedKey {
     fn certified(&self, pem: &[u8], now: Now) -> Result<Vec<u8>, Refusal> {
         let unusable = |what: &str| Refusal::Evidence(what.to_owned());
         let chain = certificates(pem).map_err(unusable)?;
-        let first = chain.first().map(|first| X509Certificate::from_der(first));
-        let Some(Ok((_, certificate))) = first else {
-            return Err(unusable("the certificate cannot be read"));
+        let Some(first) = chain.first() else {
+            return Err(unusable("there is no certificate in it"));
         };
-        let at = ASN1Time::from_timestamp(now.wall.as_second())
-            .map_err(|_beyond| unusable("the time is beyond what certificates can say"))?;
-        if !certificate.validity().is_valid_at(at) {
-            let validity = certificate.validity();
-            return Err(Refusal::Evidence(format!(
-                "the certificate is valid from {} to {}",
-                validity.not_before, validity.not_after
-            )));
-        }
+        in_force(first, now.wall).map_err(Refusal::Evidence)?;
+        let (_, certificate) = X509Certificate::from_der(first)
+            .map_err(|_malformed| unusable("the certificate cannot be read"))?;
         let mut flaw = None;
         for name in &self.names {
             match self.authorities.vouch(&chain, name, now.wall) {

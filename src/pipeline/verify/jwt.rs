@@ -91,6 +91,11 @@ impl Jwt {
         self.body_hash.is_some()
     }
 
+    /// Whether a token covers the query: its fields, not how they are written.
+    pub(super) fn covers_query(&self) -> bool {
+        self.query_hash.is_some()
+    }
+
     /// Whether a secret proves anything here, if only who we are to those who vouch for tokens.
     pub(super) fn uses(&self, label: &str) -> bool {
         matches!(self.origin, Origin::Introspection(_))

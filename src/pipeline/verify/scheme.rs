@@ -263,6 +263,7 @@ impl Scheme {
         let signing = match &self.kind {
             Kind::Signed(signing) => signing,
             Kind::Message(message) => return message.query_coverage(),
+            Kind::Jwt(jwt) if jwt.covers_query() => return Coverage::Fields,
             Kind::Token | Kind::Basic | Kind::Jwt(_) | Kind::Certificate(_) => {
                 return Coverage::Token;
             }

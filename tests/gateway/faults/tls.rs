@@ -12,7 +12,6 @@ use rcgen::{
     ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, RevokedCertParams, SerialNumber,
     date_time_ymd,
 };
-use rustix::process::{Signal, kill_process};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, SupportedProtocolVersion, version};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -753,7 +752,7 @@ async fn certificates_of_clients() {
 /// Waits until so many changes of files were taken and refused; asks for a look if `asks`.
 async fn reloads(gateway: &Gateway, ok: u32, failed: u32, asks: bool) {
     if asks {
-        kill_process(gateway.pid(), Signal::HUP).expect("signal");
+        gateway.hang_up();
     }
     eventually("the files to be read", || async {
         let metrics = gateway.metrics().await;

@@ -394,6 +394,11 @@ impl Gateway {
         kill_process(self.pid(), Signal::TERM).expect("signal");
     }
 
+    /// Asks it to read its files again.
+    pub(crate) fn hang_up(&self) {
+        kill_process(self.pid(), Signal::HUP).expect("signal");
+    }
+
     /// Its process id.
     pub(crate) fn pid(&self) -> Pid {
         let child = self.child.as_ref().expect("it runs");

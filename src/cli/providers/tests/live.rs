@@ -56,6 +56,7 @@ const UNSIGNED: &[(&str, &str)] = &[
     ("asana", "there is no secret to sign with"),
     ("connectwise", "the key is fetched"),
     ("eventgrid-entra", "the issuer's private key"),
+    ("eventgrid-entra-cloudevents", "the issuer's private key"),
     ("fusionauth", "the issuer's private key"),
     ("msgraph-rich", "the issuer's private key"),
     ("notion", "there is no secret to sign with"),

@@ -19,7 +19,7 @@ struct Watched {
     folder: TempDir,
     identity: Identity,
     metrics: Arc<Metrics>,
-    now: Arc<Notify>,
+    now: watch::Sender<()>,
     task: JoinHandle<()>,
 }
 
@@ -55,12 +55,13 @@ fn watch(below: &str, make: impl FnOnce(&Path)) -> Watched {
         files,
     };
     let identity = Identity::new(&server(None, limits()), &tls).unwrap();
-    let (metrics, now) = (Metrics::new([]), Arc::new(Notify::new()));
+    let metrics = Metrics::new([]);
+    let now = watch::Sender::default();
     let reloader = Reloader::new(
         &tls,
         identity.clone(),
         Arc::clone(&metrics),
-        Arc::clone(&now),
+        now.subscribe(),
     );
     let task = tokio::spawn(reloader.unwrap().run(CancellationToken::new()));
     Watched {
@@ -140,7 +141,7 @@ async fn a_hangup_is_heard_at_once_and_counts_if_something_changed() {
 
     sleep(LOOK_EVERY / 2).await;
     put(watched.path(), &pair("b.example"));
-    watched.now.notify_one();
+    watched.now.send_replace(());
     let took = watched.until(1, 0).await;
     assert!(took < LOOK_EVERY, "{took:?}");
     fs::write(watched.path().join("key.pem"), "").unwrap();
@@ -239,7 +240,7 @@ async fn it_ends_with_the_edge_and_is_not_there_without_files() {
         files: Files::default(),
     };
     let (identity, metrics) = (watched.identity.clone(), Arc::clone(&watched.metrics));
-    assert!(Reloader::new(&tls, identity.clone(), metrics, Arc::default()).is_none());
+    assert!(Reloader::new(&tls, identity.clone(), metrics, watch::channel(()).1).is_none());
     let tls = Tls {
         files: Files {
             client_ca: Some(watched.path().join("cert.pem")),
@@ -247,7 +248,12 @@ async fn it_ends_with_the_edge_and_is_not_there_without_files() {
         },
         ..tls
     };
-    let reloader = Reloader::new(&tls, identity, Arc::clone(&watched.metrics), Arc::default());
+    let reloader = Reloader::new(
+        &tls,
+        identity,
+        Arc::clone(&watched.metrics),
+        watch::channel(()).1,
+    );
     let stop = CancellationToken::new();
     let running = tokio::spawn(reloader.unwrap().run(stop.clone()));
     stop.cancel();

@@ -163,6 +163,19 @@ fn a_window_ends_by_either_clock() {
 }
 
 #[test]
+fn an_operator_closes_a_window_and_what_is_enrolled_stays() {
+    let (enrolment, memory, now) = set_up();
+    enrol(&enrolment, FIRST, now, false);
+    enrolment.open(now, MINUTE, false).unwrap();
+    enrolment.close().unwrap();
+    assert_eq!(enrolment.window(now), None);
+    assert_eq!(memory.last().window, None, "after a restart, too");
+    let refused = enrolment.capture(SECOND, now).unwrap_err();
+    assert!(matches!(refused, NotTaken::Closed), "{refused:?}");
+    assert_eq!(proved(&enrolment, FIRST).as_deref(), Some("enrolled-1"));
+}
+
+#[test]
 fn a_restart_keeps_secrets_and_what_is_left_of_the_window() {
     let (before, memory, now) = set_up();
     enrol(&before, FIRST, now, false);

@@ -20,6 +20,7 @@ use super::algorithm::TokenAlgorithm;
 use crate::clock::Now;
 use crate::config::problem::Problem;
 use crate::config::raw::{RawScheme, RawToken, RawVerify};
+use crate::delivery::Coverage;
 use crate::pipeline::arrival::{Head, Inbound};
 use crate::pipeline::verify::testing::pem;
 use crate::pipeline::verify::{Context, Refusal, Verifier};
@@ -302,6 +303,18 @@ fn what_is_issued_here_counts_here() {
         let refusal = check(&verifier, inbound, now()).unwrap_err();
         assert_eq!(refusal.label(), "token_signature");
     }
+}
+
+#[test]
+fn a_hash_of_the_query_covers_a_query_and_no_body() {
+    let covered = |query_hash: Option<&str>| {
+        let mut table = table(&["RS256"]);
+        table.token.query_hash = query_hash.map(str::to_owned);
+        let verifier = compile(table, &[&published()]).unwrap();
+        (verifier.coverage(), verifier.query_coverage())
+    };
+    assert_eq!(covered(None), (Coverage::Token, Coverage::Token));
+    assert_eq!(covered(Some("qsh")), (Coverage::Token, Coverage::Fields));
 }
 
 #[test]
