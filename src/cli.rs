@@ -126,7 +126,7 @@ struct ConfigArg {
 struct CheckArgs {
     #[command(flatten)]
     config: ConfigArg,
-    /// Also connects to the broker and looks whether exchanges and queues are as they should be
+    /// Also connect to the broker, and look whether its exchanges and queues are as they should be
     #[arg(long)]
     broker: bool,
     /// JSON instead of text

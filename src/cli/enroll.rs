@@ -31,21 +31,20 @@ pub(super) struct EnrollArgs {
     /// How long to wait for the provider's handshake
     #[arg(long = "for", value_name = "DURATION", default_value = "10m", value_parser = length)]
     length: Duration,
-    /// The secret that is enrolled goes as soon as a new one comes; without this, when the new one
-    /// verifies an event and has been there for an hour
+    /// Drop the former secret when the new one comes [default: an hour later, and once the new one
+    /// has verified an event]
     #[arg(long, group = "what")]
     replace: bool,
-    /// Ends the window that is open; secrets that are there stay
+    /// End the window that is open; secrets that are there stay
     #[arg(long, group = "what")]
     close: bool,
-    /// Forgets the secret that came last, and waits for nothing; the one before counts again, if it
-    /// is still there
+    /// Forget the secret that came last, wait for none, and step back to the one before
     #[arg(long, group = "what")]
     forget: bool,
-    /// Prints the enrolled secret, for providers that want to hear it (Notion); reads the file
+    /// Print the enrolled secret, for a provider that wants to hear it back (Notion)
     #[arg(long, group = "what")]
     show: bool,
-    /// Lists all sources that take their secret in a handshake
+    /// List the sources whose secret comes in a handshake
     #[arg(long, group = "what", conflicts_with = "source")]
     list: bool,
     /// JSON instead of text

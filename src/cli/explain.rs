@@ -27,15 +27,14 @@ pub(super) struct ExplainArgs {
     /// The source that they were meant for
     #[arg(long, value_name = "SOURCE")]
     source: String,
-    /// The time at which to judge timestamps, in seconds since 1970 or as RFC 3339; now when not
-    /// said
+    /// When they came, in seconds since 1970 or as RFC 3339, to judge their timestamps [default: now]
     #[arg(long, value_name = "TIME", allow_negative_numbers = true, value_parser = moment)]
     at: Option<i64>,
-    /// A folder with what the gateway would fetch: certificates, keys, under the last part of the
-    /// path that they have
+    /// A folder with what the gateway would fetch (certificates, keys), each in a file called as the
+    /// last part of its URL's path
     #[arg(long, value_name = "DIR")]
     evidence: Option<PathBuf>,
-    /// The certificate in PEM that the client has shown, for a source that asks for one
+    /// The certificate that the client has shown, in PEM
     #[arg(long, value_name = "FILE")]
     client_certificate: Option<PathBuf>,
     /// One JSON object per file

@@ -98,7 +98,7 @@ bind = [{}]
 fn source(provider: &Provider) -> String {
     let about = provider.about();
     let mut text = format!("# {}: {}\n", about.title, about.docs);
-    for step in &about.setup {
+    for step in provider.steps() {
         text.push_str(&format!("# - {step}\n"));
     }
     text.push_str(&provider.block());

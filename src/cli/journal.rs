@@ -39,7 +39,7 @@ enum Command {
 struct Common {
     #[command(flatten)]
     config: ConfigArg,
-    /// The journal's directory; the configuration's when not said
+    /// The journal's directory [default: that of the configuration]
     #[arg(long, value_name = "DIRECTORY")]
     path: Option<PathBuf>,
     /// JSON instead of a table
@@ -80,10 +80,10 @@ struct ShowArgs {
 /// Where events are that left the journal unpublished.
 #[derive(Debug, Args)]
 struct PlaceArgs {
-    /// Those that the broker refused for their own sake, and why; `hookgate replay` takes them up
+    /// Look at what the broker refused for its own sake; `hookgate replay --set-aside` sends it again
     #[arg(long, conflicts_with = "parked")]
     set_aside: bool,
-    /// Those that their queues do not take; they are tried again and again
+    /// Look at what its queue does not take, and is tried again and again
     #[arg(long)]
     parked: bool,
 }

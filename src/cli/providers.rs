@@ -8,7 +8,6 @@ use std::io::Write;
 use clap::Args;
 use serde_json::json;
 
-use self::facts::NOT_KNOWN;
 #[cfg(test)]
 pub(super) use self::facts::STAND_INS;
 pub(super) use self::facts::{PUBLIC_KEY, Provider};
@@ -23,7 +22,7 @@ pub(super) struct ProvidersArgs {
     /// One JSON object per provider
     #[arg(long)]
     json: bool,
-    /// All of them as a page in Markdown: `deploy/providers.md`
+    /// All of them as a page in Markdown, which is deploy/providers.md
     #[arg(long, conflicts_with_all = ["name", "json"])]
     markdown: bool,
 }
@@ -66,7 +65,7 @@ fn show(provider: &Provider, out: &mut dyn Write) -> std::io::Result<()> {
     let (name, about) = (&provider.name, provider.about());
     writeln!(out, "{}\n{}\n\nwhat to do there\n", about.title, about.docs)?;
     let url = format!("The URL to paste is `server.public_url` with the source's path, /{name}.");
-    for (number, step) in (1..).zip([&url].into_iter().chain(&about.setup)) {
+    for (number, step) in (1..).zip([url].into_iter().chain(provider.steps())) {
         writeln!(out, "{number}. {step}")?;
     }
     if let Some(variable) = provider.variable() {
@@ -76,9 +75,12 @@ fn show(provider: &Provider, out: &mut dyn Write) -> std::io::Result<()> {
              secrets = [{{ env = \"{variable}\" }}] takes it from that variable."
         )?;
     }
-    let claim = |key| provider.claim(key).unwrap_or_else(|| NOT_KNOWN.to_owned());
     let handshakes = match provider.handshakes() {
         none if none.is_empty() => "none".to_owned(),
+        some if provider.is_to_be_confirmed() => format!(
+            "{}; the first is finished with `confirm = true`, else by you: the log has the URL to open",
+            some.join("; ")
+        ),
         some => format!("{}: answered by itself", some.join("; ")),
     };
     let published = match provider.event_type() {
@@ -99,9 +101,10 @@ fn show(provider: &Provider, out: &mut dyn Write) -> std::io::Result<()> {
         ("published", published),
         ("answer", provider.answer()),
         ("unfit", unfit(provider).to_owned()),
-        ("deadline", claim("deadline")),
-        ("retries", claim("retries")),
-        ("redelivery", claim("redelivery")),
+        ("copies", provider.copies()),
+        ("deadline", provider.answer_to("deadline")),
+        ("retries", provider.answer_to("retries")),
+        ("redelivery", provider.answer_to("redelivery")),
         ("rotation", provider.rotation()),
         ("evidence", provider.evidence()),
     ] {
@@ -150,7 +153,7 @@ fn object(provider: &Provider) -> serde_json::Value {
         "docs": about.docs,
         "proof": provider.proof(),
         "coverage": provider.coverage().map(|coverage| coverage.label()),
-        "setup": about.setup,
+        "setup": provider.steps(),
         "handshakes": provider.handshakes(),
         "body": provider.takes(),
         "answer": provider.answer(),
@@ -160,6 +163,9 @@ fn object(provider: &Provider) -> serde_json::Value {
         "redelivery": about.redelivery,
         "rotation": provider.rotation(),
         "unverified": about.unverified,
+        "unsaid": about.unsaid,
+        "pages": about.pages,
+        "copies": provider.copies(),
         "evidence": evidence,
         "variable": provider.variable(),
         "source": provider.block(),

@@ -50,12 +50,12 @@ pub(super) struct ReplayArgs {
     /// Show what would be published again, and do nothing
     #[arg(long)]
     dry_run: bool,
-    /// Events per second; as fast as they are taken when not said
+    /// Events per second [default: as fast as they are taken]
     #[arg(long, value_name = "R", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     rate: Option<u32>,
     #[command(flatten)]
     config: ConfigArg,
-    /// The journal's directory; the configuration's when not said
+    /// The journal's directory [default: that of the configuration]
     #[arg(long, value_name = "DIRECTORY")]
     path: Option<PathBuf>,
     /// One JSON object per event

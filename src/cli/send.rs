@@ -34,11 +34,11 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(2);
     reason = "they are flags of a command line"
 )]
 pub(super) struct SendArgs {
-    /// The source whose provider to play
+    /// The source to send to, in the name of its provider
     source: String,
     #[command(flatten)]
     config: ConfigArg,
-    /// The payload; an example of the provider's when not said
+    /// What to send [default: an example of the provider's]
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
     /// The event's type, as the provider names it
@@ -47,31 +47,31 @@ pub(super) struct SendArgs {
     /// How many events
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     count: u64,
-    /// Events per second; as fast as one connection takes them when not said
+    /// Events per second [default: as fast as one connection takes them]
     #[arg(long, value_name = "R", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     rate: Option<u32>,
-    /// The sender's private key in PEM, for a source that knows its public key only
+    /// The sender's private key in PEM, for a source that only has the public one
     #[arg(long, value_name = "FILE")]
     signing_key: Option<PathBuf>,
-    /// The certificate in PEM to show, for a source that asks for one; with those in between
+    /// The certificate to show, in PEM, with those between it and its authority
     #[arg(long, value_name = "FILE", requires = "client_key")]
     client_certificate: Option<PathBuf>,
     /// The private key of that certificate, in PEM
     #[arg(long, value_name = "FILE", requires = "client_certificate")]
     client_key: Option<PathBuf>,
-    /// Spoil the signature
+    /// Send a wrong signature
     #[arg(long)]
     bad_signature: bool,
-    /// Sign for a moment long ago
+    /// Sign with a time that is a day ago
     #[arg(long)]
     stale: bool,
-    /// Where to; the configuration's first listen address when not said
+    /// Where to send [default: the first listen address]
     #[arg(long, value_name = "URL")]
     url: Option<Uri>,
-    /// The host to ask for, by SNI and in `Host`; where to connect stays as it is
+    /// The host name to ask for, by SNI and in `Host`; says nothing of where to connect
     #[arg(long, value_name = "NAME")]
     host: Option<String>,
-    /// Believe any certificate; always so for loopback addresses
+    /// Believe any certificate, as is done of loopback addresses anyway
     #[arg(long)]
     insecure: bool,
     /// One JSON object per answer

@@ -1,5 +1,6 @@
 //! A [`RawSource`] with its secrets becomes a [`Source`].
 
+mod asked;
 mod face;
 pub(crate) mod ranges;
 mod reading;
@@ -217,7 +218,9 @@ impl Compiler<'_> {
         let forward_headers = self.forward_headers();
         let reply = self.reply();
         self.remark();
+        self.ensure_config_is_asked_for();
         if let Some(verifier) = &verifier {
+            self.remark_short(verifier);
             self.remark_unused(verifier);
         }
         Some(Source {

@@ -77,6 +77,8 @@ pub(crate) fn lay_over(user: RawSource, preset: &RawSource) -> RawSource {
     let preset = preset.clone();
     let mut config = preset.config;
     config.extend(user.config);
+    let mut config_asked = preset.config_asked;
+    config_asked.extend(user.config_asked);
     RawSource {
         provider: user.provider,
         path: user.path.or(preset.path),
@@ -88,6 +90,7 @@ pub(crate) fn lay_over(user: RawSource, preset: &RawSource) -> RawSource {
             user.handshakes
         },
         config,
+        config_asked,
         split: user.split.or(preset.split),
         max_elements: user.max_elements.or(preset.max_elements),
         event_id: user.event_id.or(preset.event_id),

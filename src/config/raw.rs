@@ -5,7 +5,7 @@
 
 mod token;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::pipeline::limit::Rate;
@@ -27,6 +27,8 @@ pub struct RawSource {
     pub handshakes: Vec<RawHandshake>,
     /// What else a preset's templates ask for: `{config:NAME}`.
     pub config: BTreeMap<String, String>,
+    /// The names behind `config:` in its texts: what it asks of `config`.
+    pub config_asked: BTreeSet<String>,
     /// Where an array of events stands, each of which becomes a message.
     pub split: Option<Vec<String>>,
     /// Most elements of such an array.
@@ -274,8 +276,10 @@ pub struct RawAbout {
     pub title: String,
     /// Its page on webhooks.
     pub docs: String,
-    /// What an operator does there, a line each.
+    /// What an operator does there, a line each. `NAME` stands for the source's name.
     pub setup: Vec<String>,
+    /// Which events to choose there, where there is a choice.
+    pub events: Option<String>,
     /// How it is known that the scheme is the provider's own.
     pub evidence: Vec<Evidence>,
     /// How long it waits for an answer.
@@ -288,6 +292,10 @@ pub struct RawAbout {
     pub rotation: Option<String>,
     /// Those of the keys before whose words nobody has checked against the provider's own.
     pub unverified: Vec<String>,
+    /// Those of which the provider's documentation was read, and says nothing.
+    pub unsaid: Vec<String>,
+    /// Where the words under a key stand, if not on the page of `docs`.
+    pub pages: BTreeMap<String, String>,
 }
 
 /// What shows that a built-in provider's scheme is right. Tests keep these words true.

@@ -423,6 +423,23 @@ impl<'a> Table<'a> {
             .collect()
     }
 
+    /// Every text in it, however deep.
+    pub(crate) fn texts(&self) -> Vec<&'a str> {
+        let mut texts = Vec::new();
+        let mut rest: Vec<&'a DeValue<'a>> = Vec::new();
+        let entries = self.entries.into_iter().flat_map(|table| table.values());
+        rest.extend(entries.map(|value| value.get_ref()));
+        while let Some(value) = rest.pop() {
+            match value {
+                DeValue::String(text) => texts.push(&**text),
+                DeValue::Array(items) => rest.extend(items.iter().map(|item| item.get_ref())),
+                DeValue::Table(table) => rest.extend(table.values().map(|value| value.get_ref())),
+                _ => {}
+            }
+        }
+        texts
+    }
+
     /// Reports an error about this table.
     pub(crate) fn error(&self, wrong: impl Into<Wrong>) {
         self.sink.push(At::Key, problem(&self.path, wrong.into()));
@@ -508,6 +525,13 @@ impl Reporter<'_> {
     /// Reports a warning about a key below the table.
     pub(crate) fn warning(&self, below: &[&str], what: impl Into<String>, help: impl Into<String>) {
         self.push(problem_at(below, Wrong::new(what, help)).into_warning());
+    }
+
+    /// Reports a key below the table that should not be there. Its value may be anything.
+    pub(crate) fn unknown(&self, below: &[&str], wrong: Wrong) {
+        let prefix: Vec<&str> = self.path.iter().map(String::as_str).collect();
+        let problem = problem_at(below, wrong).under(&prefix);
+        self.sink.push(At::Unknown, problem);
     }
 
     /// Gives what is right; reports what is not.

@@ -3,7 +3,7 @@
 
 mod token;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -58,6 +58,7 @@ pub(crate) fn read(table: &mut Table<'_>) -> RawSource {
             .get("config")
             .map(|node| words(&node))
             .unwrap_or_default(),
+        config_asked: asked_of_config(&table.texts()),
         split: strings(table, "split"),
         max_elements: table
             .get("max_elements")
@@ -116,6 +117,7 @@ pub(crate) fn about(mut table: Table<'_>) -> RawAbout {
         title,
         docs,
         setup: list(&mut table, "setup").unwrap_or_default(),
+        events: table.get("events").and_then(|node| node.string()),
         evidence: table
             .get("evidence")
             .map_or_else(|| vec![Evidence::Recipe], |node| evidence(&node)),
@@ -123,24 +125,32 @@ pub(crate) fn about(mut table: Table<'_>) -> RawAbout {
         retries,
         redelivery,
         rotation,
-        unverified: unverified(&mut table),
+        unverified: claims(&mut table, "unverified", true),
+        unsaid: claims(&mut table, "unsaid", false),
+        pages: table
+            .get("pages")
+            .map(|node| words(&node))
+            .unwrap_or_default(),
     };
+    for key in about.pages.keys().filter(|key| !table.has(key)) {
+        table.error(format!("`pages` has one for `{key}`, which is not there"));
+    }
     table.finish();
     about
 }
 
-fn unverified(table: &mut Table<'_>) -> Vec<String> {
-    let Some(node) = table.get("unverified") else {
+/// Names of claims that are there, or that are not.
+fn claims(table: &mut Table<'_>, key: &'static str, are_there: bool) -> Vec<String> {
+    let Some(node) = table.get(key) else {
         return Vec::new();
     };
-    let claims = CLAIMS.map(|key| (key, key));
-    let named = node.items();
-    let named = named.iter().filter_map(|item| item.choice(&claims));
+    let known = CLAIMS.map(|key| (key, key));
+    let items = node.one_or_more();
+    let named = items.iter().filter_map(|item| item.choice(&known));
     let named: Vec<String> = named.map(str::to_owned).collect();
-    for key in &named {
-        if !table.has(key) {
-            node.error(format!("`{key}` is not there to be verified"));
-        }
+    for claim in named.iter().filter(|claim| table.has(claim) != are_there) {
+        let there = if are_there { "not there" } else { "there" };
+        node.error(format!("`{key}` names `{claim}`, which is {there}"));
     }
     named
 }
@@ -449,6 +459,17 @@ fn words(node: &Node<'_>) -> BTreeMap<String, String> {
             Some((key.to_owned(), node.text()?.to_owned()))
         })
         .collect()
+}
+
+/// What stands behind an expression or in braces when the operator has to say it.
+const CONFIG: &str = "config:";
+
+/// The names behind `config:`.
+fn asked_of_config(texts: &[&str]) -> BTreeSet<String> {
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    let places = texts.iter().flat_map(|text| text.split(CONFIG).skip(1));
+    let names = places.map(|rest| rest.chars().take_while(|&c| is_name(c)).collect());
+    names.filter(|name: &String| !name.is_empty()).collect()
 }
 
 /// A word of a closed set, kept as a word.

@@ -41,6 +41,8 @@ impl Corpus {
     fn make_secrets(&self) {
         self.write("secrets/good", &format!("{CANARY}-file\n"), 0o600);
         self.write("secrets/empty", "\n", 0o600);
+        self.write("secrets/short", CANARY, 0o600);
+        self.write("secrets/short-whsec", &format!("whsec_{CANARY}"), 0o600);
         self.write("secrets/open", &format!("{CANARY}-open\n"), 0o644);
         self.write("credentials/passed", &format!("{CANARY}-credential"), 0o400);
     }

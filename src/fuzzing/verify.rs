@@ -41,7 +41,10 @@ pub(super) fn sources() -> &'static [Arc<Source>] {
         );
         for provider in crate::providers::names() {
             let (secret, mut config) = own(&provider).expect("vectors of each provider");
-            for name in ["key_url", "service_id", "topics", "verify_token"] {
+            let preset = crate::providers::text(&provider).unwrap_or_default();
+            let asks = |name: &&str| preset.contains(&format!("config:{name}"));
+            let names = ["key_url", "service_id", "topics", "verify_token"];
+            for name in names.into_iter().filter(asks) {
                 config.insert(name.to_owned(), "t1".to_owned());
             }
             let value = toml::Value::String(secret);

@@ -52,7 +52,7 @@ pub(crate) use jwt::fuzz;
 pub use jwt::{IssuerKeys, TokenFault, TokenWord};
 pub(crate) use public::{PublicForm, is_public_algorithm};
 pub use refusal::Refusal;
-pub(crate) use remarks::remarks;
+pub(crate) use remarks::{EventIn, remarks};
 
 /// How one source's sender proves itself.
 #[derive(Debug)]

@@ -37,6 +37,8 @@ fn corpus(folder: &str) -> (TempDir, Vec<PathBuf>) {
     copy(&root().join("tests/configs").join(folder), at);
     write(&at.join("secrets/good"), "CANARY-file\n", 0o600);
     write(&at.join("secrets/empty"), "\n", 0o600);
+    write(&at.join("secrets/short"), "CANARY", 0o600);
+    write(&at.join("secrets/short-whsec"), "whsec_CANARY", 0o600);
     write(&at.join("secrets/open"), "CANARY-open\n", 0o644);
     write(&at.join("credentials/passed"), "CANARY-credential", 0o400);
     for (name, from, to) in [

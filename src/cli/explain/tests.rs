@@ -3,6 +3,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
 use super::*;
+use crate::providers;
 
 const CONFIG: &str = r#"
 [server]
@@ -141,8 +142,11 @@ fn config_of(provider: &str, vector: &Value) -> String {
     };
     // What a handshake asks for.
     let mut more = vector["config"].as_object().cloned().unwrap_or_default();
+    let preset = providers::text(provider).unwrap_or_default();
     for key in ["verify_token", "service_id", "topics", "key_url"] {
-        more.entry(key).or_insert_with(|| "t1".into());
+        if preset.contains(&format!("config:{key}")) {
+            more.entry(key).or_insert_with(|| "t1".into());
+        }
     }
     table("config", &Value::Object(more));
     if is_message {

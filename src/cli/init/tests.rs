@@ -61,7 +61,8 @@ fn what_it_writes_for_any_provider_is_a_good_configuration() {
 #[test]
 fn several_providers_are_written_once_each() {
     let folder = tempfile::tempdir().unwrap();
-    let names = ["stripe", "github", "stripe", "standard_webhooks"].map(str::to_owned);
+    // "a, b" is split at the comma.
+    let names = ["stripe", " github", "stripe", "standard_webhooks "].map(str::to_owned);
     let said = init(folder.path(), &names).unwrap_or_else(|failure| panic!("{}", failure.message));
     assert!(said.contains("hookgate send github"), "{said}");
     let config = loads(folder.path(), STAND_INS[0]).unwrap();

@@ -1,6 +1,5 @@
 //! What can be said of a built-in provider: its file's own words, and what follows from them.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use toml::Table;
@@ -15,8 +14,11 @@ use crate::pipeline::verify::{Context, Verifier};
 use crate::providers;
 use crate::secret::{Labelled, Secret};
 
-/// What is printed where a provider's file says nothing.
-pub(super) const NOT_KNOWN: &str = "not known here; see the provider's page";
+/// What is printed where nobody has found anything yet.
+const NOT_FOUND: &str = "not found out yet; see the provider's page";
+
+/// What is printed where the provider's documentation was read for it, in vain.
+const UNSAID: &str = "the provider's documentation does not say";
 
 /// How a secret is changed at a provider that has no ways of its own.
 const ROTATION: &str = "Put the new secret beside the old one in `secrets` and restart, change it there, and take the old one \
@@ -24,9 +26,6 @@ const ROTATION: &str = "Put the new secret beside the old one in `secrets` and r
 
 /// How the name of a variable ends that holds a public key.
 pub(in crate::cli) const PUBLIC_KEY: &str = "PUBLIC_KEY";
-
-/// What stands behind an expression or in braces when the operator has to say it.
-const CONFIG: &str = "config:";
 
 /// Written in every form that a secret or a public key can have: one of them compiles.
 pub(in crate::cli) const STAND_INS: [&str; 6] = [
@@ -79,15 +78,18 @@ impl Provider {
     ///
     /// There is no such; the words say which one may have been meant.
     pub(in crate::cli) fn find(name: &str) -> Result<Self, Failure> {
+        let name = name.trim();
         let text = providers::text(name).ok_or_else(|| unknown(name))?;
         // A test keeps the built-in files without mistakes.
         let raw = parse_provider(text).unwrap_or_default();
+        let asked = raw.config_asked.iter();
+        let asked = asked.filter(|key| !raw.config.contains_key(*key));
         Ok(Self {
             name: name.replace('_', "-"),
             about: raw.about.clone().unwrap_or_default(),
             text,
             keys: text.parse().unwrap_or_default(),
-            config: config_keys(text, &raw.config),
+            config: asked.cloned().collect(),
             raw,
         })
     }
@@ -157,6 +159,12 @@ impl Provider {
         self.raw.handshakes.iter().map(handshake).collect()
     }
 
+    /// Whether a handshake ends only when a URL is called that it names.
+    pub(super) fn is_to_be_confirmed(&self) -> bool {
+        let mut rules = self.raw.handshakes.iter();
+        rules.any(|rule| rule.confirm.is_some())
+    }
+
     /// What bodies it sends.
     pub(super) fn takes(&self) -> String {
         let word = |key| self.keys.get(key).and_then(toml::Value::as_str);
@@ -199,7 +207,8 @@ impl Provider {
         }
     }
 
-    /// What it claims under one of the keys of `[about]`, and whether that was checked.
+    /// What it claims under one of the keys of `[about]`, whether that was checked, and where it
+    /// stands, if not on the provider's page on webhooks.
     pub(super) fn claim(&self, key: &str) -> Option<String> {
         let about = &self.about;
         let said = match key {
@@ -209,11 +218,50 @@ impl Provider {
             _ => &about.rotation,
         };
         let said = said.as_deref()?;
-        Some(if about.unverified.iter().any(|it| it == key) {
-            format!("{} (not verified)", said.trim_end_matches('.'))
-        } else {
-            said.to_owned()
+        let is = |keys: &[String]| keys.iter().any(|it| it == key);
+        Some(match about.pages.get(key) {
+            _ if is(&about.unverified) => format!("{} (not verified)", said.trim_end_matches('.')),
+            Some(page) => format!("{said} ({page})"),
+            None => said.to_owned(),
         })
+    }
+
+    /// The same, or why there is nothing.
+    pub(super) fn answer_to(&self, key: &str) -> String {
+        self.claim(key).unwrap_or_else(|| {
+            let is_unsaid = self.about.unsaid.iter().any(|it| it == key);
+            let words = if is_unsaid { UNSAID } else { NOT_FOUND };
+            words.to_owned()
+        })
+    }
+
+    /// What the operator does there, a line each, for a source of the provider's name.
+    pub(in crate::cli) fn steps(&self) -> Vec<String> {
+        let steps = self.about.setup.iter().chain(&self.about.events);
+        steps.map(|step| step.replace("NAME", &self.name)).collect()
+    }
+
+    /// Whether a copy of an event is recognised.
+    pub(super) fn tells_copies(&self) -> bool {
+        self.raw.event_id.is_some() || self.is_of_cloud_events()
+    }
+
+    fn is_of_cloud_events(&self) -> bool {
+        self.raw.format.as_deref() == Some("cloudevents")
+    }
+
+    /// By what a copy of an event is recognised.
+    pub(super) fn copies(&self) -> String {
+        match self.raw.event_id.as_deref() {
+            Some(places) => {
+                let places: Vec<&str> = places.iter().map(|it| in_words(it)).collect();
+                format!("recognised by {}", places.join(", else "))
+            }
+            None if self.is_of_cloud_events() => {
+                "recognised by the CloudEvent's `source` and `id`".to_owned()
+            }
+            None => "not recognised: no id in its events is known".to_owned(),
+        }
     }
 
     pub(super) fn rotation(&self) -> String {
@@ -261,6 +309,8 @@ impl Provider {
             _ => "SECRET",
         };
         let name = self.name.to_uppercase().replace('-', "_");
+        // `gitlab-token` has one already.
+        let name = name.trim_end_matches(&format!("_{kind}"));
         Some(format!("{name}_{kind}"))
     }
 
@@ -291,6 +341,11 @@ impl Provider {
         for key in &self.config {
             let value = self.stand_in(key);
             block.push_str(&format!("config.{key} = \"{value}\"\n"));
+        }
+        if self.is_to_be_confirmed() {
+            block.push_str(
+                "confirm = true   # the gateway itself calls the URL that a handshake names\n",
+            );
         }
         block
     }
@@ -328,6 +383,14 @@ fn unknown(name: &str) -> Failure {
     Failure::new(Exit::Usage, message)
 }
 
+/// `the digest of the body` for `digest`.
+fn in_words(place: &str) -> &str {
+    match place {
+        "digest" => "a digest of the body",
+        place => place,
+    }
+}
+
 /// `GET` with `query:challenge`.
 fn handshake(rule: &RawHandshake) -> String {
     let method = rule.method.as_deref().unwrap_or("any method");
@@ -348,18 +411,4 @@ fn handshake(rule: &RawHandshake) -> String {
         return method.to_owned();
     }
     format!("{method} with {}", marks.join(", "))
-}
-
-/// The names behind `config:` in a file that it gives no value, each once.
-fn config_keys(text: &str, given: &BTreeMap<String, String>) -> Vec<String> {
-    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    let mut keys: Vec<String> = text
-        .split(CONFIG)
-        .skip(1)
-        .map(|rest| rest.chars().take_while(|&c| is_name(c)).collect())
-        .collect();
-    keys.retain(|key| !given.contains_key(key));
-    keys.sort();
-    keys.dedup();
-    keys
 }

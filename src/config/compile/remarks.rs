@@ -8,7 +8,14 @@ use crate::config::raw::{RawHandshake, RawVerify, TO_CHANGE, URL_TO_CHANGE, Wind
 use crate::config::secrets::Listed;
 use crate::config::value::{Shown, quote};
 use crate::pipeline::decode::Format;
-use crate::pipeline::verify::{self, Verifier};
+use crate::pipeline::verify::{self, EventIn, Verifier};
+use crate::secret::Labelled;
+
+/// A secret shorter than this, in bytes, is tried out in no time.
+const SECRET_BYTES_MIN: usize = 8;
+
+/// What stands before a secret and is no part of it.
+const WHSEC: &[u8] = b"whsec_";
 
 impl Compiler<'_> {
     pub(super) fn shout_insecure(&self) {
@@ -33,7 +40,7 @@ impl Compiler<'_> {
     /// Settings that are no mistake, but do not do what somebody may expect.
     pub(super) fn remark(&self) {
         if let Some(own) = &self.own_verify {
-            for remark in verify::remarks(own, &self.raw.config) {
+            for remark in verify::remarks(own, &self.raw.config, self.event_in()) {
                 self.reporter.push(remark);
             }
         }
@@ -105,6 +112,36 @@ impl Compiler<'_> {
                         Shown(self.shared.retain)
                     ),
                     "make `retain` in [journal] as long as this window",
+                );
+            }
+        }
+    }
+
+    /// Where its events stand.
+    fn event_in(&self) -> EventIn {
+        match self.raw.methods.as_deref() {
+            Some([only]) if only == "GET" => EventIn::Query,
+            _ => EventIn::Body,
+        }
+    }
+
+    /// Secrets that somebody could guess. Public keys are never so short.
+    pub(super) fn remark_short(&self, verifier: &Verifier) {
+        if verifier.is_insecure() {
+            return;
+        }
+        for (index, Labelled { label, secret }) in self.known_secrets().iter().enumerate() {
+            let secret = secret.expose();
+            let secret = secret.strip_prefix(WHSEC).unwrap_or(secret);
+            if secret.len() < SECRET_BYTES_MIN {
+                self.reporter.warning(
+                    &["secrets", &index.to_string()],
+                    format!(
+                        "the secret {} has fewer than {SECRET_BYTES_MIN} bytes, so it can be guessed",
+                        quote(label)
+                    ),
+                    "make a long one at the provider, such as `openssl rand -hex 32` prints; or look \
+                     whether all of it is there",
                 );
             }
         }

@@ -186,6 +186,9 @@ impl Compiler<'_> {
         if is_token {
             self.ensure_unsaid(raw);
         }
+        if let (Some(signature), Some(template)) = (&signature, &template) {
+            self.ensure_can_hold(signature, template);
+        }
         let is_jwt = asked == Some(Asked::Jwt);
         let template = template.as_ref();
         let stamp = if is_jwt || is_token && raw.timestamp.is_some() {

@@ -5,16 +5,28 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::config::problem::Problem;
 use crate::config::raw::{RawScheme, RawVerify};
 use crate::delivery::Coverage;
-use crate::pipeline::expr::Place;
 use crate::pipeline::verify::assertion::Assertion;
 use crate::pipeline::verify::compile::coverage;
-use crate::pipeline::verify::template::{Part, Template};
+use crate::pipeline::verify::template::Template;
 
 const RFC9421: &str = "rfc9421";
 
+/// Where a source's events stand in its requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum EventIn {
+    /// In the body.
+    Body,
+    /// In the query: every one comes with a GET, of which something has to be signed anyway.
+    Query,
+}
+
 /// Warnings about what an operator wrote, with paths relative to the source. What a preset says is
 /// its provider's choice.
-pub(crate) fn remarks(raw: &RawVerify, config: &BTreeMap<String, String>) -> Vec<Problem> {
+pub(crate) fn remarks(
+    raw: &RawVerify,
+    config: &BTreeMap<String, String>,
+    event: EventIn,
+) -> Vec<Problem> {
     let RawVerify::Schemes(tables) = raw else {
         return Vec::new();
     };
@@ -25,8 +37,9 @@ pub(crate) fn remarks(raw: &RawVerify, config: &BTreeMap<String, String>) -> Vec
         let several: &[&str] = &["verify", &position];
         let prefix = if is_one { &["verify"] } else { several };
         let mut found: Vec<Problem> = loose_border(table, config).into_iter().collect();
-        found.extend(idle_timestamp(table, config));
-        found.extend(without_body(table, config));
+        if event == EventIn::Body {
+            found.extend(without_body(table, config));
+        }
         let others = tables.iter().take(number);
         let shares = tables.iter().filter(|table| is_of_secrets(table)).count() > 1;
         found.extend(anybodys_tokens(table));
@@ -56,21 +69,6 @@ fn loose_border(table: &RawScheme, config: &BTreeMap<String, String>) -> Option<
 /// Whether the source's secrets say anything about this table.
 fn is_of_secrets(table: &RawScheme) -> bool {
     table.needs_secrets()
-}
-
-/// A timestamp that is told and never looked at.
-fn idle_timestamp(table: &RawScheme, config: &BTreeMap<String, String>) -> Option<Problem> {
-    let written = table.timestamp.as_deref()?;
-    let template = template(table, config)?;
-    let is_signed = template.any(|part| matches!(part, Part::Timestamp))
-        || Place::parse(written).is_ok_and(|place| template.covers(&place));
-    if is_signed {
-        return None;
-    }
-    let what = "this timestamp is not part of what is signed, so it is not checked either: an old \
-                event can be sent again";
-    let help = "put `{timestamp}` into `signed` if the provider signs it, or leave `timestamp` out";
-    Some(Problem::warning(&["timestamp"], what).help(help))
 }
 
 /// A signature that holds for any body.

@@ -360,7 +360,8 @@ fn a_border_that_can_be_moved_is_remarked_upon() {
             signed: Some(signed.to_owned()),
             ..plain()
         };
-        let mut remarks = remarks(&RawVerify::Schemes(vec![table]), &BTreeMap::new());
+        let raw = RawVerify::Schemes(vec![table]);
+        let mut remarks = remarks(&raw, &BTreeMap::new(), EventIn::Body);
         remarks.retain(|remark| remark.what.contains("apart"));
         match (remarks.as_slice(), loose) {
             ([], None) => {}

@@ -54,6 +54,28 @@ impl Compiler<'_> {
         })
     }
 
+    /// What is signed is there before its signature, so the signature is no part of it.
+    pub(super) fn ensure_can_hold(&mut self, signature: &Signature, template: &Template) {
+        let places = signature.spots.iter().filter_map(|spot| match spot {
+            Spot::At(place) => Some(place),
+            Spot::HeadersLike { .. } | Spot::Each { .. } => None,
+        });
+        for place in places.filter(|place| template.covers(place)) {
+            let what = format!(
+                "the signature stands at `{place}`, which is itself part of what is signed: it \
+                 could never hold"
+            );
+            let help = match place {
+                Place::Query(_) => {
+                    "`{url}` has the whole query in it: name what of it the sender signs, such as \
+                     \"{query:id}.{body}\""
+                }
+                _ => "name what the sender signs, such as \"{json:/id}\"",
+            };
+            self.wrong("signed", what, help);
+        }
+    }
+
     fn list(&mut self, raw: &RawList) -> Option<List> {
         let example = "for example `list = { separator = \",\", assign = \"=\", pick = \"v1\" }`";
         let Some(separator) = raw

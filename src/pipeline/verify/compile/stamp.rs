@@ -36,11 +36,18 @@ impl Compiler<'_> {
                 tolerance,
             });
         }
-        if tolerance.is_some() {
+        // With "0s" it is said that nobody looks at it.
+        if tolerance.is_some() || raw.tolerance.is_none() {
+            let key = if tolerance.is_some() {
+                "tolerance"
+            } else {
+                "timestamp"
+            };
             self.wrong(
-                "tolerance",
+                key,
                 "the timestamp is not part of what is signed, so anybody could put a fresh one",
-                "put `{timestamp}` into `signed`, or leave `tolerance` out",
+                "put `{timestamp}` into `signed` if the sender signs it; else leave it out, or \
+                 write tolerance = \"0s\": it is not checked",
             );
         }
         // Unsigned and unchecked: whatever it says must not matter.

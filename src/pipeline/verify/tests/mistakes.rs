@@ -206,6 +206,55 @@ fn a_tolerance_that_protects_nothing() {
 }
 
 #[test]
+fn a_timestamp_that_is_not_signed() {
+    let unsigned = RawScheme {
+        timestamp: word("header:X-Time"),
+        ..plain()
+    };
+    check(
+        unsigned.clone(),
+        &["verify", "timestamp"],
+        "anybody could put a fresh one",
+    );
+    // It is said that nobody looks at it.
+    let unchecked = RawScheme {
+        tolerance: Some(Duration::ZERO),
+        ..unsigned.clone()
+    };
+    assert!(compile_with(vec![unchecked], &[SECRET.as_bytes()]).is_ok());
+    // In the body it is signed with it.
+    let inside = RawScheme {
+        timestamp: word("json:/at"),
+        ..unsigned
+    };
+    assert!(compile_with(vec![inside], &[SECRET.as_bytes()]).is_ok());
+}
+
+#[test]
+fn a_signature_that_is_part_of_what_it_signs() {
+    for (signature, signed) in [
+        ("query:sig", "{url}"),
+        ("query:sig", "{query:id}.{query:sig}"),
+        ("form:sig", "{form_sorted}"),
+        ("json:/sig", "{body}"),
+        ("header:X-Signature", "{header:X-Signature}.{body}"),
+    ] {
+        let never = RawScheme {
+            signature: vec![signature.to_owned()],
+            signed: word(signed),
+            ..plain()
+        };
+        check(never, &["verify", "signed"], "could never hold");
+    }
+    let beside = RawScheme {
+        signature: vec!["query:sig".to_owned()],
+        signed: word("{query:id}.{body}"),
+        ..plain()
+    };
+    assert!(compile_with(vec![beside], &[SECRET.as_bytes()]).is_ok());
+}
+
+#[test]
 fn lists() {
     let unlisted = RawScheme {
         list: None,

@@ -174,6 +174,7 @@ fn a_second_timestamp_in_the_list() {
 fn an_unsigned_timestamp_does_not_matter() {
     let uncovered = RawScheme {
         timestamp: Some("header:X-Time".to_owned()),
+        tolerance: Some(Duration::ZERO),
         ..plain()
     };
     let verifier = compile(uncovered);
@@ -207,6 +208,7 @@ fn a_body_that_the_proof_cannot_be_read_from() {
     let signature = vec!["json:/signature".to_owned()];
     let verifier = compile(RawScheme {
         signature,
+        signed: Some("{json:/id}".to_owned()),
         ..plain()
     });
     let refusal = verify(&verifier, inbound(&[], "not json")).unwrap_err();
@@ -214,6 +216,7 @@ fn a_body_that_the_proof_cannot_be_read_from() {
     let form = vec!["form:signature".to_owned()];
     let verifier = compile(RawScheme {
         signature: form,
+        signed: Some("{form:id}".to_owned()),
         ..plain()
     });
     let refusal = verify(&verifier, inbound(&[], &"a=1&".repeat(3_000))).unwrap_err();

@@ -1,6 +1,7 @@
 //! Which keys are taken, and for what.
 
 use super::*;
+use crate::pipeline::verify;
 
 #[test]
 fn keys_that_are_not_for_these_tokens_are_left_out() {
@@ -155,7 +156,7 @@ fn claims_beside_another_algorithm_are_said() {
 fn tokens_for_anybody_are_remarked() {
     let remarks = |table: RawScheme| {
         let raw = RawVerify::Schemes(vec![table]);
-        crate::pipeline::verify::remarks(&raw, &BTreeMap::new())
+        verify::remarks(&raw, &BTreeMap::new(), verify::EventIn::Body)
     };
     let mut table = table(&["RS256"]);
     table.token.jwks = Some("https://issuer.example/jwks.json".to_owned());
