@@ -108,7 +108,7 @@ instructions: dependencies ## what each stage takes for one event, against bench
 	@mkdir -p target/tmp
 	@TMPDIR=$(CURDIR)/target/tmp $(CARGO) bench --quiet $(LOCKED) --profile $(INSTRUCTIONS_PROFILE) --bench instructions
 
-bench: ## beside nginx, a bare publisher and what is written by hand; QUICK=1 in two minutes, WRITE=1 keeps it
+bench: ## beside nginx, a bare publisher and what is written by hand; QUICK=1 in two minutes, PHASE=bare,backlog some of it, WRITE=1 keeps it
 	@$(DEPENDENCIES) bench
 	@mkdir -p target/tmp
 	@test -n "$(filter-out 0,$(QUICK))" || \

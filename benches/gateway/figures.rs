@@ -13,6 +13,8 @@ pub(crate) struct Figures {
     pub(crate) latencies: Vec<Duration>,
     /// Processor time of the program in that time, in seconds, where there is a program.
     pub(crate) cpu_seconds: Option<f64>,
+    /// Processor time of the broker in that time, in seconds.
+    pub(crate) broker_seconds: Option<f64>,
     /// The most memory it had resident, in MiB.
     pub(crate) peak_mib: Option<f64>,
 }
@@ -34,6 +36,7 @@ impl Figures {
         self.seconds += other.seconds;
         self.latencies.append(&mut other.latencies);
         self.cpu_seconds = join(self.cpu_seconds, other.cpu_seconds, |a, b| a + b);
+        self.broker_seconds = join(self.broker_seconds, other.broker_seconds, |a, b| a + b);
         self.peak_mib = join(self.peak_mib, other.peak_mib, f64::max);
     }
 
@@ -44,10 +47,18 @@ impl Figures {
     }
 
     /// Processor seconds for a thousand events.
-    #[expect(clippy::cast_precision_loss, reason = "nobody measures 2^53 events")]
     pub(crate) fn cpu_per_thousand(&self) -> Option<f64> {
-        self.cpu_seconds
-            .map(|seconds| seconds * 1000.0 / self.events as f64)
+        self.per_thousand(self.cpu_seconds)
+    }
+
+    /// The same of the broker.
+    pub(crate) fn broker_per_thousand(&self) -> Option<f64> {
+        self.per_thousand(self.broker_seconds)
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "nobody measures 2^53 events")]
+    fn per_thousand(&self, seconds: Option<f64>) -> Option<f64> {
+        seconds.map(|seconds| seconds * 1000.0 / self.events as f64)
     }
 }
 

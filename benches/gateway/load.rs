@@ -12,7 +12,7 @@ use crate::figures::Figures;
 use crate::line::Line;
 use crate::pace::pace;
 use crate::plan::{Plan, SENDERS};
-use crate::process::cpu_seconds;
+use crate::process::{broker_seconds, cpu_seconds};
 use crate::requests::Requests;
 use crate::support::sender::{Sender, Version};
 
@@ -77,9 +77,9 @@ impl Load<'_> {
             .collect();
 
         sleep_until(begin).await;
-        let cpu_before = cpu_seconds(self.pid)?;
+        let (cpu_before, broker_before) = (cpu_seconds(self.pid)?, broker_seconds()?);
         sleep_until(end).await;
-        let cpu_after = cpu_seconds(self.pid)?;
+        let (cpu_after, broker_after) = (cpu_seconds(self.pid)?, broker_seconds()?);
         let mut all = Ledger::default();
         for task in tasks {
             let mut ledger = task.await??;
@@ -91,6 +91,7 @@ impl Load<'_> {
         }
         let mut figures = Figures::of_load(all.latencies, plan.duration);
         figures.cpu_seconds = Some(cpu_after - cpu_before);
+        figures.broker_seconds = Some(broker_after - broker_before);
         Ok(Loaded {
             figures,
             answered: all.answered,

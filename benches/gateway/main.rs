@@ -5,8 +5,8 @@
 //! broker; what one would write by hand in Node and in Python; and the disk's own syncs. The table goes to stdout, talk to stderr. It gives figures,
 //! and fails only when something is lost or answered wrongly.
 //!
-//! `QUICK=1` takes less time, `WRITE=1` keeps the table in `benches/RESULTS.md`. Words pick phases:
-//! `cargo bench --bench gateway -- nginx 'no broker'`.
+//! `QUICK=1` takes less time, `WRITE=1` keeps the table in `benches/RESULTS.md`. `PHASE` picks phases
+//! by parts of their names: `make bench PHASE='bare publisher,ack = broker'`.
 #![expect(
     clippy::expect_used,
     clippy::panic,

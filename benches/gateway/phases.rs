@@ -6,12 +6,13 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use tokio::time::{Instant, sleep};
 
-use crate::bare;
+use crate::bare::{self, Message};
 use crate::figures::Figures;
-use crate::load::{Load, Loaded};
+use crate::line::Line;
+use crate::load::{Load, Loaded, next_load};
 use crate::peer::Language;
 use crate::plan::{CALM_PER_SECOND, MANY_SOURCES, Phase, Plan, SENDERS, WINDOW};
-use crate::process::{Memory, cpu_seconds, memory_kib};
+use crate::process::{Memory, broker_seconds, cpu_seconds, memory_kib};
 use crate::report::{Left, Report};
 use crate::requests::Requests;
 use crate::support::broker::Broker;
@@ -85,8 +86,10 @@ impl Bench {
             Phase::BrokerAck => self.broker_ack().await?,
             Phase::Node => self.peer(Language::Node).await?,
             Phase::Python => self.peer(Language::Python).await?,
-            Phase::BareNarrow => self.bare(SENDERS).await?,
-            Phase::BareWide => self.bare(WINDOW).await?,
+            Phase::BareNarrow => self.bare(SENDERS, Message::plain()).await?,
+            Phase::SameNarrow => self.same(SENDERS).await?,
+            Phase::BareWide => self.bare(WINDOW, Message::plain()).await?,
+            Phase::SameWide => self.same(WINDOW).await?,
             Phase::Backlog => self.backlog(Phase::Journal).await?,
             Phase::MillionBacklog => self.backlog(Phase::MillionStored).await?,
         };
@@ -129,13 +132,16 @@ impl Bench {
         });
         gateway.restart().await;
         let pid = pid(&gateway);
+        // To connect and to declare takes its time once, however long the backlog.
+        published_all(&gateway, 1).await?;
         let (start, before) = (Instant::now(), published(&gateway).await);
-        let cpu_before = cpu_seconds(pid)?;
+        let (cpu_before, broker_before) = (cpu_seconds(pid)?, broker_seconds()?);
         published_all(&gateway, stored).await?;
         let figures = Figures {
             events: stored - before,
             seconds: start.elapsed().as_secs_f64(),
             cpu_seconds: Some(cpu_seconds(pid)? - cpu_before),
+            broker_seconds: Some(broker_seconds()? - broker_before),
             peak_mib: Some(memory_kib(pid, Memory::Peak)? / 1024.0),
             ..Figures::default()
         };
@@ -166,8 +172,26 @@ impl Bench {
         Ok(loaded.figures)
     }
 
-    async fn bare(&self, window: usize) -> Result<Figures> {
-        bare::publish(&self.broker, &self.plan, &self.orders, window).await
+    async fn bare(&self, window: usize, message: Message) -> Result<Figures> {
+        bare::publish(&self.broker, &self.plan, &self.orders, window, message).await
+    }
+
+    /// The same with messages like the gateway's, which go where its own do.
+    async fn same(&self, window: usize) -> Result<Figures> {
+        let figures = self.bare(window, self.message().await?).await;
+        self.broker.purge(QUEUE).await;
+        figures
+    }
+
+    /// What the gateway publishes when it has accepted an event, without the body.
+    async fn message(&self) -> Result<Message> {
+        let gateway = self.with_broker("broker").start().await;
+        let mut lines = Line::open(&gateway.sender(), Version::Http1, 1).await?;
+        let request = self.orders.round(0, 1).next().context("no requests")?;
+        let line = lines.first_mut().context("no line")?;
+        let id = format!("{:08x}-0000-4000-8000-000000000000", next_load());
+        line.exchange(request, &id).await?;
+        Message::of_first(&self.broker, QUEUE).await
     }
 
     fn with_broker(&self, ack: &str) -> Setup {

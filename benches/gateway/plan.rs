@@ -105,6 +105,8 @@ pub(crate) enum Phase {
     MillionStored,
     /// A bare publisher, with as many unconfirmed messages as there are senders.
     BareNarrow,
+    /// The same with messages like the gateway's.
+    SameNarrow,
     /// The gateway, answering when the broker has confirmed.
     BrokerAck,
     /// What one would write by hand in Node, which answers then, too.
@@ -113,6 +115,8 @@ pub(crate) enum Phase {
     Python,
     /// A bare publisher with the gateway's window.
     BareWide,
+    /// The same with messages like the gateway's.
+    SameWide,
     /// The gateway, publishing what `Journal` has stored, while nobody sends.
     Backlog,
     /// The same with what `MillionStored` has stored.
@@ -121,10 +125,11 @@ pub(crate) enum Phase {
 
 impl Phase {
     /// All, as they are measured: what is compared stands side by side.
-    const IN_TURN: [Self; 24] = [
+    const IN_TURN: [Self; 26] = [
         Self::Nginx,
         Self::Journal,
         Self::Backlog,
+        Self::SameWide,
         Self::BareWide,
         Self::JournalMemory,
         Self::JournalCalm,
@@ -141,6 +146,7 @@ impl Phase {
         Self::ManySources,
         Self::MostSources,
         Self::BareNarrow,
+        Self::SameNarrow,
         Self::BrokerAck,
         Self::Node,
         Self::Python,
@@ -171,6 +177,23 @@ impl Phase {
         matches!(self, Self::MillionStored | Self::MillionBacklog)
     }
 
+    /// Whether it is the broker's work, too.
+    pub(crate) fn publishes(self) -> bool {
+        matches!(
+            self,
+            Self::BareNarrow
+                | Self::BareWide
+                | Self::SameNarrow
+                | Self::SameWide
+                | Self::BrokerAck
+                | Self::JournalPublishing
+                | Self::Node
+                | Self::Python
+                | Self::Backlog
+                | Self::MillionBacklog
+        )
+    }
+
     /// In the table.
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -192,10 +215,12 @@ impl Phase {
             Self::MostSources => "hookgate, 10,000 sources",
             Self::MillionStored => "hookgate, 1,000,000 events stored",
             Self::BareNarrow => "bare publisher, window 64",
+            Self::SameNarrow => "bare publisher, our headers, 64",
             Self::BrokerAck => "hookgate, ack = broker",
             Self::Node => "fastify, ajv, amqplib on Node",
             Self::Python => "Starlette, uvicorn, aio-pika",
             Self::BareWide => "bare publisher, window 1,024",
+            Self::SameWide => "bare publisher, our headers, 1,024",
             Self::Backlog => "hookgate, publishing a backlog",
             Self::MillionBacklog => "hookgate, publishing 1,000,000",
         }
@@ -210,9 +235,9 @@ impl Phase {
             Self::JournalConnections => Some(Self::NginxConnections),
             Self::JournalResumed => Some(Self::NginxResumed),
             Self::ManySources | Self::MostSources | Self::MillionStored => Some(Self::Journal),
-            Self::BrokerAck => Some(Self::BareNarrow),
+            Self::SameNarrow | Self::BrokerAck => Some(Self::BareNarrow),
             Self::Node | Self::Python => Some(Self::BrokerAck),
-            Self::Backlog | Self::MillionBacklog => Some(Self::BareWide),
+            Self::SameWide | Self::Backlog | Self::MillionBacklog => Some(Self::BareWide),
             Self::Nginx
             | Self::NginxExamples
             | Self::NginxHttp2
@@ -226,11 +251,15 @@ impl Phase {
     }
 }
 
-/// Whether the command line asks for something: by a part of its name, or by naming nothing.
+/// Whether something is asked for, by a part of its name, or by naming nothing: words on the command
+/// line, or with commas between them in `PHASE`.
 pub(crate) fn is_asked_for(name: &str) -> bool {
+    let named = std::env::var("PHASE").unwrap_or_default();
+    let named = named.split(',').map(|word| word.trim().to_owned());
     let mut words = std::env::args()
         .skip(1)
         .filter(|word| !word.starts_with('-'))
+        .chain(named.filter(|word| !word.is_empty()))
         .peekable();
     words.peek().is_none() || words.any(|word| name.contains(&word))
 }

@@ -1,6 +1,7 @@
 //! What a process has used so far.
 
 use std::fs;
+use std::sync::OnceLock;
 
 use anyhow::{Context as _, Result};
 
@@ -26,6 +27,36 @@ pub(crate) fn own_seconds(pid: u32) -> Result<f64> {
     let mut times = fields.split_whitespace().skip(11).map(str::parse::<f64>);
     let mut next = || times.next().context("/proc/PID/stat ends early");
     Ok((next()?? + next()??) / TICKS_PER_SECOND)
+}
+
+/// Processor time of the broker, in seconds. There is one in a run.
+pub(crate) fn broker_seconds() -> Result<f64> {
+    static BROKER: OnceLock<u32> = OnceLock::new();
+    let pid = match BROKER.get() {
+        Some(pid) => *pid,
+        None => {
+            let pid = descendant("beam.smp").context("the broker's process")?;
+            *BROKER.get_or_init(|| pid)
+        }
+    };
+    own_seconds(pid)
+}
+
+/// The process of that name among those that come of this one.
+fn descendant(name: &str) -> Option<u32> {
+    let mut families = vec![std::process::id()];
+    while let Some(pid) = families.pop() {
+        if fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == name) {
+            return Some(pid);
+        }
+        // Each thread has its own children, and may have ended since.
+        let tasks = fs::read_dir(format!("/proc/{pid}/task"));
+        for task in tasks.into_iter().flatten().flatten() {
+            let children = fs::read_to_string(task.path().join("children")).unwrap_or_default();
+            families.extend(children.split_whitespace().flat_map(str::parse::<u32>));
+        }
+    }
+    None
 }
 
 /// Which memory.

@@ -118,6 +118,7 @@ impl Report {
             "p99 ms",
             "p99.9 ms",
             "CPU s/1,000",
+            "broker's",
             "peak MiB",
         ]);
         for (&phase, rounds) in &self.phases {
@@ -140,6 +141,7 @@ impl Report {
                 latency(990),
                 latency(999),
                 number(total.cpu_per_thousand(), 3),
+                number(total.broker_per_thousand().filter(|_| phase.publishes()), 3),
                 number(total.peak_mib, 0),
             ]);
         }
@@ -175,7 +177,14 @@ impl Report {
                  and gone, the resumed ones by a ticket"
             ),
         ];
+        remarks.push(
+            "CPU s/1,000: processor time of the program for a thousand events, and of the broker, \
+             which has one scheduler here and so no more than one processor; a backlog's time \
+             begins with its first confirm"
+                .to_owned(),
+        );
         remarks.extend(self.dearer());
+        remarks.extend(self.same_headers());
         let sync = |thousandths| percentile(&self.syncs, thousandths).map(millis);
         remarks.push(format!(
             "one sync of 4 KiB on this disk: p50 {} ms, p99 {} ms",
@@ -214,6 +223,27 @@ impl Report {
         ))
     }
 
+    /// What the broker takes of messages like the gateway's, and what of that the gateway uses.
+    fn same_headers(&self) -> Vec<String> {
+        let pairs = [
+            (Phase::BrokerAck, Phase::SameNarrow),
+            (Phase::Backlog, Phase::SameWide),
+        ];
+        let measured = |phase| self.phases.contains_key(&phase);
+        pairs
+            .into_iter()
+            .filter(|&(ours, same)| measured(ours) && measured(same))
+            .map(|(ours, same)| {
+                format!(
+                    "{}: {:.2} of the rate of a bare publisher of messages with the same headers, to \
+                     the same exchange",
+                    ours.name(),
+                    self.total(ours).rate() / self.total(same).rate()
+                )
+            })
+            .collect()
+    }
+
     fn machine(&self, directory: &Path) -> Result<[String; 3]> {
         let cpuinfo = std::fs::read_to_string("/proc/cpuinfo")?;
         let model = cpuinfo
@@ -241,8 +271,8 @@ impl Report {
                 env!("CARGO_PKG_VERSION"),
                 Nginx::version()?,
                 version_of(CONTROL, "version"),
-                Language::Node.version()?,
-                Language::Python.version()?,
+                peer_version(Language::Node),
+                peer_version(Language::Python),
                 version_of("rustc", "--version"),
             ),
         ])
@@ -275,6 +305,12 @@ fn thousands(value: f64) -> String {
         out.push(digit);
     }
     out
+}
+
+/// A run without the peers needs none.
+fn peer_version(language: Language) -> String {
+    let version = language.version();
+    version.unwrap_or_else(|_| "(not there)".to_owned())
 }
 
 fn version_of(program: &str, argument: &str) -> String {

@@ -133,16 +133,16 @@ impl Shape {
         if let Some(prefix) = &self.cloudevents {
             cloudevents(&mut headers, prefix, delivery, &received_at);
         }
-        headers.text("hookgate_source", &delivery.source);
+        headers.text("hookgate_source", &*delivery.source);
         headers.optional("hookgate_event_id", delivery.event_id.as_deref());
-        headers.text("hookgate_received_at", &received_at);
-        headers.text("hookgate_client_ip", &delivery.client_ip.to_string());
-        headers.text("hookgate_request_id", &delivery.request_id);
+        headers.text("hookgate_received_at", received_at);
+        headers.text("hookgate_client_ip", delivery.client_ip.to_string());
+        headers.text("hookgate_request_id", &*delivery.request_id);
         headers.text("hookgate_verified", delivery.coverage.label());
         headers.optional("hookgate_key", delivery.key.as_deref());
         headers.optional("hookgate_schema", delivery.schema.as_deref());
         if let Some(BatchPlace { name, index, size }) = &delivery.batch {
-            headers.text("hookgate_batch", name);
+            headers.text("hookgate_batch", &**name);
             headers.number("hookgate_batch_index", *index);
             headers.number("hookgate_batch_size", *size);
         }
@@ -165,19 +165,19 @@ fn cloudevents(headers: &mut Headers, prefix: &str, delivery: &Delivery, time: &
     let event_type = event_type.map_or_else(|| format!("{}.event", delivery.source), attribute);
     let event_id = delivery.event_id.as_deref().filter(|id| !id.is_empty());
     let event_id = event_id.map_or_else(|| delivery.id.to_string(), attribute);
-    let mut set = |name: &str, value: &str| headers.text(&format!("{prefix}{name}"), value);
-    set("specversion", "1.0");
-    set("id", &event_id);
+    let mut set = |name: &str, value: String| headers.text(format!("{prefix}{name}"), value);
+    set("specversion", "1.0".to_owned());
+    set("id", event_id);
     // A URI reference; names of sources need no escaping in it.
     let own = || format!("/hookgate/{}", delivery.source);
     let origin = delivery.origin.as_ref();
     let source = origin.map_or_else(own, |origin| attribute(&origin.source));
-    set("source", &source);
-    set("type", &event_type);
+    set("source", source);
+    set("type", event_type);
     let of_origin = origin.and_then(|origin| origin.time.as_deref());
-    set("time", &attribute(of_origin.unwrap_or(time)));
+    set("time", attribute(of_origin.unwrap_or(time)));
     if let Some(subject) = origin.and_then(|origin| origin.subject.as_deref()) {
-        set("subject", &attribute(subject));
+        set("subject", attribute(subject));
     }
 }
 
@@ -191,19 +191,19 @@ fn properties(delivery: &Delivery, headers: FieldTable) -> BasicProperties {
         .with_headers(headers)
         .with_delivery_mode(PERSISTENT);
     // The broker refuses nothing here for its content, but these fields hold 255 bytes at most.
-    if let Some(value) = short(delivery.content_type.as_deref()) {
+    if let Some(value) = delivery.content_type.as_deref().and_then(short) {
         properties = properties.with_content_type(value);
     }
-    if let Some(value) = short(delivery.content_encoding.as_deref()) {
+    if let Some(value) = delivery.content_encoding.as_deref().and_then(short) {
         properties = properties.with_content_encoding(value);
     }
-    if let Some(value) = short(delivery.event_type.as_deref()) {
+    if let Some(value) = delivery.event_type.as_deref().and_then(short) {
         properties = properties.with_type(value);
     }
-    if let Some(value) = short(Some(&delivery.id.to_string())) {
+    if let Some(value) = short(delivery.id.to_string()) {
         properties = properties.with_message_id(value);
     }
-    if let Some(value) = short(Some(APP_ID)) {
+    if let Some(value) = short(APP_ID) {
         properties = properties.with_app_id(value);
     }
     match u64::try_from(delivery.received_at.as_second()) {
@@ -214,8 +214,8 @@ fn properties(delivery: &Delivery, headers: FieldTable) -> BasicProperties {
 
 /// A text that fits a short string; nothing else becomes one, because lapin's conversions panic
 /// on longer ones.
-fn short(value: Option<&str>) -> Option<ShortString> {
-    value.and_then(|value| ShortString::try_new(value).ok())
+fn short(value: impl Into<String>) -> Option<ShortString> {
+    ShortString::try_new(value).ok()
 }
 
 /// A name that AMQP can carry.
@@ -239,8 +239,10 @@ impl Headers {
         }
     }
 
-    fn text(&mut self, name: &str, value: &str) {
-        self.bytes += Self::text_bytes(name, value);
+    /// What is owned already is not copied: an event has a dozen of these.
+    fn text(&mut self, name: impl Into<String>, value: impl Into<String>) {
+        let (name, value) = (name.into(), value.into());
+        self.bytes += Self::text_bytes(&name, &value);
         self.insert(name, AMQPValue::LongString(LongString::from(value)));
     }
 
@@ -257,11 +259,12 @@ impl Headers {
     }
 
     /// A name that is too long for AMQP, or that the broker would act on, is no header.
-    fn insert(&mut self, name: &str, value: AMQPValue) {
+    fn insert(&mut self, name: impl Into<String>, value: AMQPValue) {
+        let name = name.into();
         if name.starts_with("x-") {
             return;
         }
-        if let Some(name) = short(Some(name)) {
+        if let Some(name) = short(name) {
             self.table.insert(name, value);
         }
     }
