@@ -129,7 +129,7 @@ async fn a_hangup_is_heard_at_once_and_counts_if_something_changed() {
     let watched = watch("", |folder| put(folder, &pair("a.example")));
     let before = watched.identity.config();
     sleep(LOOK_EVERY / 2).await;
-    watched.now.notify_one();
+    watched.now.send_replace(());
     let judged_again = async {
         while Arc::ptr_eq(&before, &watched.identity.config()) {
             sleep(Duration::from_millis(100)).await;
@@ -147,7 +147,7 @@ async fn a_hangup_is_heard_at_once_and_counts_if_something_changed() {
     fs::write(watched.path().join("key.pem"), "").unwrap();
     watched.until(1, 1).await;
     // Whoever asks again is told again.
-    watched.now.notify_one();
+    watched.now.send_replace(());
     watched.until(1, 2).await;
 }
 

@@ -4,6 +4,7 @@ use crate::config::raw::{RawList, RawScheme};
 use crate::pipeline::expr::{Header, Place};
 use crate::pipeline::verify::compile::{Asked, Compiler};
 use crate::pipeline::verify::signature::{List, Named, Signature, Spot};
+use crate::pipeline::verify::template::Template;
 use crate::pipeline::verify::sns;
 use crate::pipeline::verify::words::config_value;
 
