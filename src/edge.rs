@@ -14,6 +14,7 @@ pub mod client_ip;
 pub mod connection;
 pub mod frames;
 pub mod gate;
+mod goes_on;
 pub mod limits;
 pub mod linger;
 pub mod proxy_protocol;

@@ -24,6 +24,7 @@ use crate::edge::activity::Protocol;
 use crate::edge::client_ip::{NOBODY, client_ip};
 use crate::edge::connection::{Handler, Peer};
 use crate::edge::gate;
+use crate::edge::goes_on::GoesOn;
 use crate::edge::linger::skip;
 use crate::edge::reply::{Afterwards, X_REQUEST_ID, reply, without_problem};
 use crate::edge::watched::{Exchange, RequestBody};
@@ -133,37 +134,15 @@ impl<D> Clone for Gateway<D> {
 }
 
 impl<D: Decide> Handler for Gateway<D> {
-    /// A sender that hangs up makes hyper drop this future. What has begun goes on in its own
-    /// task, so that an event is stored or not, and counted, whoever is still there to be told;
-    /// and so that a panic costs this request, and not its connection with all the others on it.
+    /// A sender that hangs up makes hyper drop this future. What has begun goes on without it, so
+    /// that an event is stored or not, and counted, whoever is still there to be told. A panic
+    /// costs this request, and not its connection with all the others on it.
     async fn handle(self, request: Request<RequestBody>, peer: Peer) -> Response<Full<Bytes>> {
         let shared = self.0;
         let version = request.version();
-        let ticket = Ticket::new(&shared);
         let tasks = shared.tasks.clone();
-        let task = tasks.spawn(async move {
-            let (head, body) = request.into_parts();
-            let entry = shared.entry(&head, &body, peer);
-            let mut account = Account::default();
-            if let Err(reject) = shared.may_enter(&head) {
-                return shared.settle(&entry, &account, &Err(reject), ticket);
-            }
-            let arrival = Arrival {
-                head: entry.head(head),
-                body,
-            };
-            let skippable = skippable(&arrival);
-            let decision = shared.decide(arrival, entry.now, &mut account).await;
-            if let Some(exchange) = skippable {
-                if ends_connection(&decision) {
-                    drop(exchange.rest());
-                } else {
-                    skip(&exchange).await;
-                }
-            }
-            shared.settle(&entry, &account, &decision, ticket)
-        });
-        match task.await {
+        let work = AssertUnwindSafe(shared.take(request, peer)).catch_unwind();
+        match GoesOn::new(work, tasks).await {
             Ok(response) => response,
             // The pipeline's panics are caught: this was one before it or after it.
             Err(_panicked) => {
@@ -222,6 +201,35 @@ impl<D: Decide> Drop for Ticket<D> {
 }
 
 impl<D: Decide> Shared<D> {
+    /// One request, from its head to its answer and its place in the books.
+    async fn take(
+        self: Arc<Self>,
+        request: Request<RequestBody>,
+        peer: Peer,
+    ) -> Response<Full<Bytes>> {
+        let ticket = Ticket::new(&self);
+        let (head, body) = request.into_parts();
+        let entry = self.entry(&head, &body, peer);
+        let mut account = Account::default();
+        if let Err(reject) = self.may_enter(&head) {
+            return self.settle(&entry, &account, &Err(reject), ticket);
+        }
+        let arrival = Arrival {
+            head: entry.head(head),
+            body,
+        };
+        let skippable = skippable(&arrival);
+        let decision = self.decide(arrival, entry.now, &mut account).await;
+        if let Some(exchange) = skippable {
+            if ends_connection(&decision) {
+                drop(exchange.rest());
+            } else {
+                skip(&exchange).await;
+            }
+        }
+        self.settle(&entry, &account, &decision, ticket)
+    }
+
     fn client_ip(&self, headers: &HeaderMap, peer: &Peer) -> IpAddr {
         let address = peer.address.ip();
         if peer.may_forward {
