@@ -18,6 +18,7 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use jiff::Timestamp;
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
@@ -35,7 +36,7 @@ use crate::source::{Ack, Source};
 use crate::watch::Watch;
 
 use desk::Desk;
-pub use desk::{CONSENT, REPLAY_PATH};
+pub use desk::{CONSENT, REPLAY_PATH, REQUESTS};
 pub use enroll::ENROLL_PATH;
 
 /// Most connections at once, `tail` included; more wait.
@@ -52,6 +53,8 @@ const HEAD_BYTES_MAX: usize = 8 * 1024;
 /// What the admin listener shows.
 #[derive(Clone)]
 pub struct AdminState {
+    /// When the process began, and with it all that is counted.
+    pub since: Timestamp,
     /// Every source.
     pub sources: Vec<Arc<Source>>,
     /// The journal's numbers, now.

@@ -181,6 +181,7 @@ impl App {
             metrics: Arc::clone(&metrics),
         });
         let admin_state = AdminState {
+            since: Now::read().wall,
             sources,
             journal: Arc::new({
                 let parked = sidings.parked.clone();

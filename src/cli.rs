@@ -27,7 +27,7 @@ use http::{HeaderMap, HeaderValue, header};
 
 use crate::client::{Client, Trust};
 use crate::clock::Now;
-use crate::config::{Admin, Config, Invalid, Loaded, Storage};
+use crate::config::{Admin, Config, Excerpt, Invalid, Loaded, Storage};
 use crate::enrolled;
 use crate::publisher;
 use crate::source::Source;
@@ -141,7 +141,7 @@ enum Command {
     /// Says whether a configuration will run, and if not, everything that is wrong with it
     Check(CheckArgs),
     /// Sends a webhook as the provider would, signed with the source's own secret
-    Send(send::SendArgs),
+    Send(Box<send::SendArgs>),
     /// Shows events as they are accepted or turned away
     Tail(tail::TailArgs),
     /// Shows what a running gateway knows of itself: sources, use of secrets, journal, broker
@@ -244,6 +244,16 @@ fn load_all(path: &Path) -> Result<Loaded, Failure> {
     Config::load(path).map_err(|invalid| bad_config(path, &invalid))
 }
 
+/// The same for a command that looks at one source, and asks for no other source's secrets.
+fn load_for(path: &Path, source: &str) -> Result<Excerpt, Failure> {
+    let excerpt = Config::load_for(path, source).map_err(|invalid| bad_config(path, &invalid))?;
+    if excerpt.paths.iter().any(|(name, _)| name == source) {
+        return Ok(excerpt);
+    }
+    let names = excerpt.paths.iter().map(|(name, _)| name.as_str());
+    Err(no_such_source(source, names))
+}
+
 /// Where the events are, for commands that need nothing else of a configuration.
 fn load_storage(path: &Path) -> Result<Storage, Failure> {
     Storage::load(path).map_err(|invalid| bad_config(path, &invalid))
@@ -274,14 +284,13 @@ fn find_source<'a>(config: &'a Config, name: &str) -> Result<&'a Source, Failure
         .iter()
         .find(|source| *source.name == *name)
         .map(|source| &**source)
-        .ok_or_else(|| {
-            let names: Vec<&str> = config.sources.iter().map(|source| &*source.name).collect();
-            let message = format!(
-                "there is no source {name:?}; there are: {}",
-                names.join(", ")
-            );
-            Failure::new(Exit::Usage, message)
-        })
+        .ok_or_else(|| no_such_source(name, config.sources.iter().map(|source| &*source.name)))
+}
+
+fn no_such_source<'a>(name: &str, all: impl Iterator<Item = &'a str>) -> Failure {
+    let all: Vec<&str> = all.collect();
+    let message = format!("there is no source {name:?}; there are: {}", all.join(", "));
+    Failure::new(Exit::Usage, message)
 }
 
 /// A connection to the admin listener of the gateway that runs, and what every request there says

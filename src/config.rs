@@ -306,6 +306,16 @@ pub struct Loaded {
     pub summaries: Vec<Summary>,
 }
 
+/// What of a configuration a command needs that looks at one source.
+#[derive(Debug)]
+pub struct Excerpt {
+    /// The configuration. Sources whose secrets are not there, say, are left out; so may be what
+    /// the broker, `[admin]` and TLS need.
+    pub config: Config,
+    /// Name and path of every source, those too that are left out.
+    pub paths: Vec<(String, String)>,
+}
+
 /// Everything that is wrong with a configuration, and what else was noticed.
 #[derive(Debug, thiserror::Error)]
 pub struct Invalid {
@@ -346,6 +356,16 @@ impl Config {
     /// As [`Config::load`].
     pub fn load_in(path: &Path, surroundings: &Surroundings) -> Result<Loaded, Invalid> {
         load::load(path, surroundings)
+    }
+
+    /// Reads it for one source: nothing is asked of the others, of the broker, of `[admin]` and of
+    /// the certificates.
+    ///
+    /// # Errors
+    ///
+    /// Mistakes in that source, or in what is not a source's.
+    pub fn load_for(path: &Path, source: &str) -> Result<Excerpt, Invalid> {
+        load::load_for(path, source, &Surroundings::of_process())
     }
 }
 

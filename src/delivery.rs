@@ -47,6 +47,8 @@ pub struct Delivery {
     pub coverage: Coverage,
     /// Label of the secret that matched.
     pub key: Option<Arc<str>>,
+    /// Why the proof failed, where the source lets that through: a word of a closed set.
+    pub unverified: Option<Arc<str>>,
     /// Name of the schema that it satisfied.
     pub schema: Option<Arc<str>>,
     /// Its place in the batch that it came in, if it came in one.
@@ -197,6 +199,7 @@ mod tag {
     pub(super) const ORIGIN_SOURCE: u8 = 24;
     pub(super) const ORIGIN_SUBJECT: u8 = 25;
     pub(super) const ORIGIN_TIME: u8 = 26;
+    pub(super) const UNVERIFIED: u8 = 27;
 }
 
 const VERSION: u8 = 1;
@@ -223,6 +226,7 @@ impl Delivery {
         out.field(tag::REQUEST_ID, self.request_id.as_bytes());
         out.field(tag::COVERAGE, self.coverage.label().as_bytes());
         out.optional(tag::KEY, self.key.as_deref());
+        out.optional(tag::UNVERIFIED, self.unverified.as_deref());
         out.optional(tag::SCHEMA, self.schema.as_deref());
         if let Some(BatchPlace { name, index, size }) = &self.batch {
             let numbers = [index.to_le_bytes(), size.to_le_bytes()];
@@ -322,6 +326,7 @@ struct Draft {
     request_id: Option<Arc<str>>,
     coverage: Option<Coverage>,
     key: Option<Arc<str>>,
+    unverified: Option<Arc<str>>,
     schema: Option<Arc<str>>,
     batch: Option<BatchPlace>,
     quarantine: Option<String>,
@@ -363,6 +368,7 @@ impl Draft {
                 self.coverage = Some(Coverage::parse(text()?).ok_or_else(impossible)?);
             }
             tag::KEY => self.key = Some(Arc::from(text()?)),
+            tag::UNVERIFIED => self.unverified = Some(Arc::from(text()?)),
             tag::SCHEMA => self.schema = Some(Arc::from(text()?)),
             tag::BATCH => self.batch = Some(BatchPlace::read(&value).ok_or_else(impossible)?),
             tag::QUARANTINE => self.quarantine = Some(text()?.to_owned()),
@@ -404,6 +410,7 @@ impl Draft {
                 .ok_or(DecodeError::Missing(tag::REQUEST_ID))?,
             coverage: self.coverage.ok_or(DecodeError::Missing(tag::COVERAGE))?,
             key: self.key,
+            unverified: self.unverified,
             schema: self.schema,
             batch: self.batch,
             lane: self.quarantine.map_or(Lane::Main, Lane::Quarantine),

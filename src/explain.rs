@@ -24,11 +24,18 @@ use crate::pipeline::handshake::enrolment::{self, NotTaken, Offer};
 use crate::pipeline::handshake::{self, Handshake, HandshakeReply, Unconfirmed};
 use crate::pipeline::schema::VIOLATIONS_MAX;
 use crate::pipeline::split::{Events, Name};
-use crate::pipeline::verify::{Refusal, Verified};
+use crate::pipeline::verify::Verified;
 use crate::reject::Reject;
 use crate::source::{OnInvalid, Source};
 
+pub use elsewhere::Neighbours;
 pub use folder::Folder;
+
+/// For a source by itself.
+const NOBODY: Neighbours<'static> = Neighbours {
+    sources: &[],
+    paths: &[],
+};
 
 /// What would become of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,11 +45,13 @@ pub struct Explanation {
     /// What the sender would be answered; 0 where there is no request to answer.
     pub status: u16,
     /// A label of [`Reject`], for an unverified request that of its
-    /// [`Refusal`], or one of `accepted`, `quarantined`,
+    /// [refusal](crate::pipeline::verify::Refusal), or one of `accepted`, `quarantined`,
     /// `handshake`, `unreadable`.
     pub reason: &'static str,
-    /// What a person should know and do.
+    /// Why, in words.
     pub detail: String,
+    /// What else a person should know and do.
+    pub remarks: Vec<String>,
     /// What would become of each event of a batch; empty for a request that is none.
     pub events: Vec<Element>,
 }
@@ -95,10 +104,10 @@ impl Explanation {
             verdict,
             status,
             reason,
-            detail,
             events,
+            ..
         } = self;
-        let verdict = verdict.label();
+        let (verdict, detail) = (verdict.label(), self.whole());
         let mut line = json!({
             "file": file, "verdict": verdict, "status": status, "reason": reason, "detail": detail
         });
@@ -108,13 +117,25 @@ impl Explanation {
         line.to_string()
     }
 
-    /// A file that could not be read, and why.
+    /// The detail with all remarks.
+    pub fn whole(&self) -> String {
+        let remarks = self.remarks.iter().map(String::as_str);
+        let all: Vec<&str> = std::iter::once(&*self.detail).chain(remarks).collect();
+        all.join("; ")
+    }
+
+    /// A file that could not be read, or a request that cannot be judged here, and why.
     pub fn unread(detail: String) -> Self {
+        Self::unreadable(0, detail)
+    }
+
+    fn unreadable(status: u16, detail: String) -> Self {
         Self {
             verdict: Verdict::Reject,
-            status: 0,
+            status,
             reason: "unreadable",
             detail,
+            remarks: Vec::new(),
             events: Vec::new(),
         }
     }
@@ -130,6 +151,7 @@ impl Explanation {
             status,
             reason,
             detail: reject.detail(),
+            remarks: Vec::new(),
             events: Vec::new(),
         }
     }
@@ -150,63 +172,87 @@ pub fn explain_with(
     at_hand: &dyn Fetching,
     now: Now,
 ) -> Explanation {
-    let Saved {
-        mut inbound,
-        mut remarks,
-    } = match saved::read(request) {
-        Ok(saved) => saved,
-        Err(detail) => {
-            let status = StatusCode::BAD_REQUEST.as_u16();
-            return Explanation {
-                verdict: Verdict::Reject,
-                status,
-                reason: "unreadable",
-                detail,
-                events: Vec::new(),
-            };
-        }
-    };
-    inbound.head.certificate = certificate;
-    let is_own = handshake::is_own_path(&source.handshakes, &inbound.head.path);
-    if inbound.head.path != source.path && !is_own {
-        let (path, own) = (&inbound.head.path, &source.path);
-        remarks.push(format!(
-            "it was sent to {path}, but {} listens at {own}",
-            source.name
-        ));
+    match saved::read(request) {
+        Ok(saved) => of_saved(source, &NOBODY, saved, certificate, at_hand, now),
+        Err(detail) => Explanation::unreadable(StatusCode::BAD_REQUEST.as_u16(), detail),
     }
-    if !source.allow_ips.is_anyone() {
-        remarks.push("a file does not say who sent it, so `allow_ips` is not checked".to_owned());
-    }
-    let mut explanation = decide(source, inbound, at_hand, now, &mut remarks);
-    for remark in remarks {
-        explanation.detail.push_str("; ");
-        explanation.detail.push_str(&remark);
-    }
-    explanation
 }
 
-/// The same for one of several sources: where the proof fails, it says whether another of them
-/// would have taken the request.
-pub fn explain_among<'a>(
+/// The same for one of several sources. A request goes by its path, so it may be another one that
+/// judges it. Where the proof fails, it is said whether another source would have taken it.
+pub fn explain_among(
     source: &Source,
-    all: impl Iterator<Item = &'a Source>,
+    neighbours: &Neighbours<'_>,
     request: &[u8],
     certificate: Option<Arc<ClientCertificate>>,
     at_hand: &dyn Fetching,
     now: Now,
 ) -> Explanation {
-    let mut explanation = explain_with(source, request, certificate, at_hand, now);
-    let is_refused = Refusal::LABELS.contains(&explanation.reason);
-    if is_refused && let Some(other) = elsewhere::other_source(source, all, request, now) {
-        explanation.detail.push_str("; ");
-        explanation.detail.push_str(&other);
+    let Ok(saved) = saved::read(request) else {
+        return explain_with(source, request, certificate, at_hand, now);
+    };
+    let judge = match neighbours.judge(source, &saved.inbound.head.path) {
+        Ok(judge) => judge,
+        Err(absent) => return Explanation::unread(absent),
+    };
+    let mut explanation = of_saved(judge, neighbours, saved, certificate, at_hand, now);
+    if judge.name != source.name {
+        let (judge, own) = (&judge.name, &source.path);
+        let judge = format!(
+            "this is what the source {judge} says, which listens at the path of the request; {} \
+             listens at {own}",
+            source.name
+        );
+        explanation.remarks.insert(0, judge);
     }
     explanation
 }
 
+fn of_saved(
+    source: &Source,
+    neighbours: &Neighbours<'_>,
+    saved: Saved,
+    certificate: Option<Arc<ClientCertificate>>,
+    at_hand: &dyn Fetching,
+    now: Now,
+) -> Explanation {
+    let Saved {
+        mut inbound,
+        mut remarks,
+    } = saved;
+    inbound.head.certificate = certificate;
+    if !source.allow_ips.is_anyone() {
+        remarks.push("a file does not say who sent it, so `allow_ips` is not checked".to_owned());
+    }
+    let asked_for = inbound.head.path.clone();
+    let is_heard = source.listens_at(&asked_for);
+    if !is_heard {
+        inbound.head.path.clone_from(&source.path);
+    }
+    let mut explanation = decide(source, neighbours, inbound, at_hand, now, &mut remarks);
+    explanation.remarks.append(&mut remarks);
+    if is_heard {
+        return explanation;
+    }
+    let there = format!(
+        "sent to {}, where {} listens, it would be: {} ({} {}): {}",
+        source.path,
+        source.name,
+        explanation.verdict.label(),
+        explanation.status,
+        explanation.reason,
+        explanation.detail,
+    );
+    let mut nowhere = Explanation::reject(&Reject::NoSuchPath);
+    nowhere.detail = format!("{}: {asked_for}", nowhere.detail);
+    nowhere.remarks = vec![there];
+    nowhere.remarks.append(&mut explanation.remarks);
+    nowhere
+}
+
 fn decide(
     source: &Source,
+    neighbours: &Neighbours<'_>,
     inbound: Inbound,
     at_hand: &dyn Fetching,
     now: Now,
@@ -249,12 +295,18 @@ fn decide(
     let verified = match verifier.verify_with(inbound, &evidence, now) {
         Ok(verified) => verified,
         Err((inbound, refusal)) => {
-            remarks.extend(verifier.diagnose(&inbound, now, &refusal));
-            remarks.extend(elsewhere::other_provider(
-                source,
-                &inbound.head.headers,
-                &refusal,
-            ));
+            let found: Vec<String> = [
+                verifier.diagnose(&inbound, now, &refusal),
+                elsewhere::other_provider(source, &inbound.head.headers, &refusal),
+                neighbours.would_take(source, &inbound, now),
+            ]
+            .into_iter()
+            .flatten()
+            .collect();
+            if found.is_empty() {
+                remarks.extend(verifier.at_a_loss(&inbound, now, &refusal));
+            }
+            remarks.extend(found);
             remarks.extend(verifier.tried(&inbound, now, &refusal));
             if source.enforce {
                 return Explanation::reject(&Reject::from(refusal));
@@ -357,6 +409,7 @@ fn answered(source: &Source, rule: Option<&Handshake>, reply: &HandshakeReply) -
         status: status.as_u16(),
         reason: "handshake",
         detail: format!("{whose} ({marks}): answered with {given}, nothing is published"),
+        remarks: Vec::new(),
         events: Vec::new(),
     }
 }
@@ -372,9 +425,8 @@ fn offered(source: &Source, offer: &Offer, now: Now) -> Explanation {
     }
     let rule = source.handshakes.iter().find(|rule| rule.captures());
     let mut explanation = answered(source, rule, &offer.reply);
-    explanation
-        .detail
-        .push_str("; it brings the secret that events are signed with");
+    let brings = "it brings the secret that events are signed with".to_owned();
+    explanation.remarks.push(brings);
     explanation
 }
 
@@ -451,6 +503,7 @@ fn judge(source: &Source, events: &Events, proof: String) -> Explanation {
             status: source.reply.status.as_u16(),
             reason,
             detail: parts.join("; "),
+            remarks: Vec::new(),
             events: Vec::new(),
         }
     } else {

@@ -86,6 +86,10 @@ pub struct SourceMetrics {
     pub handshake: Counter,
     /// Events that are safe although their sender was told 503.
     pub late: Counter,
+    /// Requests whose proof failed and that the source let through.
+    pub unverified: Tally,
+    /// Events of [`SourceMetrics::events`] that went to quarantine.
+    pub quarantined: Tally,
     /// From the head to the answer.
     pub duration: Histogram,
     /// Length of bodies.
@@ -93,6 +97,13 @@ pub struct SourceMetrics {
     rejected: [OnceLock<Counter>; Reject::LABELS.len()],
     /// By the labels of the source's secrets; each is looked up in the registry once.
     secrets: RwLock<BTreeMap<Box<str>, SecretMetrics>>,
+}
+
+/// A counter that `hookgate status` reads, too.
+#[derive(Debug)]
+pub struct Tally {
+    counter: Counter,
+    count: AtomicU64,
 }
 
 /// One secret's handles, and what they say, for `hookgate status`.
@@ -200,6 +211,27 @@ pub struct PublisherMetrics {
     pub blocked: Gauge,
     /// Connections lost.
     pub reconnects: Counter,
+}
+
+// === impl Tally ===
+
+impl Tally {
+    fn new(counter: Counter) -> Self {
+        let count = AtomicU64::new(0);
+        Self { counter, count }
+    }
+
+    /// Counts so many.
+    pub fn add(&self, count: usize) {
+        let count = u64::try_from(count).unwrap_or(u64::MAX);
+        self.counter.increment(count);
+        self.count.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// How many since the process began.
+    pub fn count(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
+    }
 }
 
 // === impl Metrics ===
@@ -423,6 +455,8 @@ impl SourceMetrics {
             events: counter!("hookgate_events_total", "source" => source()),
             copies: counter!("hookgate_event_copies_total", "source" => source()),
             late: counter!("hookgate_late_total", "source" => source()),
+            unverified: Tally::new(counter!("hookgate_unverified_total", "source" => source())),
+            quarantined: Tally::new(counter!("hookgate_quarantined_total", "source" => source())),
             duration: histogram!("hookgate_request_duration_seconds", "source" => source()),
             body_bytes: histogram!("hookgate_request_body_bytes", "source" => source()),
             rejected: [const { OnceLock::new() }; Reject::LABELS.len()],
@@ -546,6 +580,14 @@ fn describe() {
     describe_counter!(
         "hookgate_late_total",
         "Events that are safe although their sender was told 503"
+    );
+    describe_counter!(
+        "hookgate_unverified_total",
+        "Requests whose proof failed and that were accepted all the same (enforce = false)"
+    );
+    describe_counter!(
+        "hookgate_quarantined_total",
+        "Events that are safe, and go to quarantine"
     );
     describe_counter!(
         "hookgate_secret_uses_total",

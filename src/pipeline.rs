@@ -52,7 +52,7 @@ use route::Routes;
 use schema::{SchemaSet, VIOLATIONS_MAX, Violation};
 use split::{Event, Events, Name, Split};
 use store::Store;
-use verify::Verified;
+use verify::{Refusal, Verified};
 
 /// Longest id and type of an event, in bytes. A longer one counts as absent: the table of ids and
 /// the headers of a message have no room for it.
@@ -123,11 +123,26 @@ pub struct Account {
     /// The event's type. Events of a batch have each their own.
     pub event_type: Option<String>,
     /// Why the proof failed, where the source lets that through (`enforce = false`).
-    pub unproved: Option<String>,
+    pub unproved: Option<Refusal>,
     /// What a person has to do about a handshake.
     pub unconfirmed: Option<String>,
-    /// Why it went to quarantine.
-    pub quarantined: Option<String>,
+    /// What of it went to quarantine.
+    pub quarantined: Option<Quarantined>,
+    /// Whether somebody wants to see the request itself, should it be turned away.
+    pub wants_request: bool,
+    /// The request, where somebody does and it was read.
+    pub request: Option<Inbound>,
+}
+
+/// What of a request went to quarantine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Quarantined {
+    /// How many of its events.
+    pub events: usize,
+    /// Why the first of them: a label of [`Reject`].
+    pub reason: &'static str,
+    /// The same for the operator, in words.
+    pub detail: String,
 }
 
 /// What a document says of one of its events.
@@ -182,6 +197,9 @@ impl Pipeline {
             .read(source.body, |bytes| place.make_room(bytes))
             .await?;
         account.body_bytes = inbound.body.len();
+        if account.wants_request {
+            account.request = Some(inbound.clone());
+        }
         // A slow body has had a deadline of its own, and must not have used up the next one.
         let whole_at = Now::read().mono;
         let deadline = whole_at + self.accept_timeout;
@@ -326,8 +344,14 @@ impl Pipeline {
             }
         }
         let stored = new.len();
+        let is_quarantined = |(delivery, _): &&(Delivery, Fresh)| delivery.lane != Lane::Main;
+        let quarantined = new.iter().filter(is_quarantined).count();
         let id = new.first().map(|(delivery, _)| delivery.id).or(seen);
         self.store.keep(source.ack, new, deadline).await?;
+        if quarantined > 0 {
+            let metrics = self.metrics.source(Some(&source.name));
+            metrics.quarantined.add(quarantined);
+        }
         let receipt = match batch {
             None => Receipt::Event(id.unwrap_or_default()),
             Some(name) => Receipt::Batch {
@@ -411,8 +435,10 @@ impl Source {
             Err((inbound, refusal)) => {
                 // Nobody is turned away, so nobody else counts it.
                 metrics.refused(Some(&self.name), refusal.label());
-                account.unproved = Some(refusal.to_string());
-                Ok(Verified::unproved(inbound))
+                let mut verified = Verified::unproved(inbound);
+                verified.proof.refusal = Some(refusal.label());
+                account.unproved = Some(refusal);
+                Ok(verified)
             }
         }
     }
@@ -528,7 +554,12 @@ impl Source {
                 (Err(reject), OnInvalid::Reject) => return Err(reject),
                 (Err(reject), OnInvalid::Quarantine) => {
                     let reason = cut(&reject.detail(), REASON_BYTES_MAX).to_owned();
-                    account.quarantined.get_or_insert_with(|| reason.clone());
+                    let none = || Quarantined {
+                        events: 0,
+                        reason: reject.label(),
+                        detail: reason.clone(),
+                    };
+                    account.quarantined.get_or_insert_with(none).events += 1;
                     (None, Lane::Quarantine(reason))
                 }
             };
@@ -630,6 +661,7 @@ impl Source {
             request_id: Arc::clone(&head.request_id),
             coverage: proof.coverage,
             key: proof.key.clone(),
+            unverified: proof.refusal.map(Arc::from),
             schema: None,
             batch: None,
             lane: Lane::Main,

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::pipeline::arrival::Head;
+use crate::pipeline::arrival::{Head, Inbound};
 use crate::pipeline::decode::Format;
 use crate::pipeline::expr::Expr;
 use crate::pipeline::split::Split;
@@ -37,8 +37,25 @@ pub struct Sample {
     pub body: Bytes,
 }
 
+impl Sample {
+    /// What the gateway will see of it.
+    pub fn inbound(&self) -> Inbound {
+        let (path, query) = match self.target.split_once('?') {
+            Some((path, query)) => (path, Some(query.to_owned())),
+            None => (&*self.target, None),
+        };
+        let mut head = head_of(&self.method, path);
+        head.query = query;
+        head.headers.clone_from(&self.headers);
+        Inbound {
+            head,
+            body: self.body.clone(),
+        }
+    }
+}
+
 /// What a sample is made from.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Recipe {
     /// The payload; the provider's example when not said.
     pub payload: Option<Bytes>,
@@ -50,6 +67,11 @@ pub struct Recipe {
     pub spoiled: bool,
     /// The sender's private key in PEM, where a signature needs one.
     pub signing_key: Option<Secret>,
+    /// More headers, instead of those of the same names that the sample has. The proof is made
+    /// after them.
+    pub headers: HeaderMap,
+    /// More of the query, as it stands in a URL.
+    pub query: Option<String>,
 }
 
 /// Makes a request of a fresh event (an id that was never used) and signs it with the source's
@@ -60,6 +82,15 @@ pub struct Recipe {
 /// What cannot be made, in words: no example of this type, or a proof that a shared secret cannot
 /// make.
 pub fn make(source: &Source, recipe: &Recipe) -> Result<Sample, String> {
+    if let Some(enrolment) = &source.enrolment
+        && enrolment.verifier().is_none()
+    {
+        return Err(format!(
+            "its secret comes in a handshake, and none has come yet: run `hookgate enroll {}`, then \
+             have the provider make its webhook",
+            source.name
+        ));
+    }
     let example = example(source.provider.as_deref(), recipe.event_type.as_deref());
     let (payload, event_type) = match (&recipe.payload, &recipe.event_type) {
         (Some(payload), event_type) => (payload.clone(), event_type.clone()),
@@ -69,18 +100,20 @@ pub fn make(source: &Source, recipe: &Recipe) -> Result<Sample, String> {
         ),
     };
     let methods = &source.methods;
-    let Some(method) = methods.iter().find(|method| **method != Method::GET) else {
-        return Err("it takes its events by GET, in the query, and no example has one".to_owned());
+    let with_body = methods.iter().find(|method| **method != Method::GET);
+    let (method, payload) = match (with_body, &recipe.query) {
+        (Some(method), _) => (method, payload),
+        (None, Some(_)) => (&Method::GET, Bytes::new()),
+        (None, None) => {
+            return Err(
+                "it takes its events by GET, in the query, and no example has one: say what is in \
+                 it with --query"
+                    .to_owned(),
+            );
+        }
     };
-    let mut head = Head {
-        method: method.clone(),
-        path: source.path.clone(),
-        query: None,
-        headers: HeaderMap::new(),
-        client_ip: std::net::IpAddr::from([127, 0, 0, 1]),
-        request_id: Arc::from(""),
-        certificate: None,
-    };
+    let mut head = head_of(method, &source.path);
+    head.query.clone_from(&recipe.query);
     head.headers.insert(
         header::CONTENT_TYPE,
         HeaderValue::from_static("application/json"),
@@ -134,8 +167,19 @@ pub fn make(source: &Source, recipe: &Recipe) -> Result<Sample, String> {
         if let (Some(place), Some(event_type)) = (source.event_type.first(), &event_type)
             && place.read(&head, None, event.as_deref()).as_ref() != Some(event_type)
         {
-            changed |= place.put(&mut head, event, event_type);
+            let is_asked_for = recipe.event_type.is_some();
+            if let (true, Some(event)) = (is_asked_for, event.as_deref_mut()) {
+                place.make_room(event);
+            }
+            let is_put = place.put(&mut head, event, event_type);
+            changed |= is_put;
+            if is_asked_for && !is_put {
+                return Err(no_room_for_type(place));
+            }
         }
+    }
+    if recipe.event_type.is_some() && source.event_type.is_empty() {
+        return Err("--type has no place to go: the source has no `event_type`".to_owned());
     }
     let is_json = json.is_some();
     let body = match json {
@@ -169,6 +213,10 @@ pub fn make(source: &Source, recipe: &Recipe) -> Result<Sample, String> {
         }
         _ => body,
     };
+    for name in recipe.headers.keys() {
+        head.headers.remove(name);
+    }
+    head.headers.extend(recipe.headers.clone());
     let signing_key = recipe.signing_key.as_ref();
     let verifier = source.verifier();
     let mut body = verifier.seal(&mut head, body, recipe.at, signing_key)?;
@@ -186,6 +234,26 @@ pub fn make(source: &Source, recipe: &Recipe) -> Result<Sample, String> {
         headers: head.headers,
         body,
     })
+}
+
+fn head_of(method: &Method, path: &str) -> Head {
+    Head {
+        method: method.clone(),
+        path: path.to_owned(),
+        query: None,
+        headers: HeaderMap::new(),
+        client_ip: std::net::IpAddr::from([127, 0, 0, 1]),
+        request_id: Arc::from(""),
+        certificate: None,
+    }
+}
+
+fn no_room_for_type(place: &Expr) -> String {
+    let places: Vec<String> = place.places().map(ToString::to_string).collect();
+    format!(
+        "--type cannot be put where the type stands ({}): give a payload that has it with --file",
+        places.join(", ")
+    )
 }
 
 /// A form with one field, which holds JSON.

@@ -10,8 +10,8 @@ use crate::config::Ranges;
 use crate::pipeline::arrival::BodyBounds;
 use crate::pipeline::decode::Reading;
 use crate::pipeline::expr::Expr;
-use crate::pipeline::handshake::Handshake;
 use crate::pipeline::handshake::enrolment::Enrolment;
+use crate::pipeline::handshake::{self, Handshake};
 use crate::pipeline::limit::{PeerLimit, SourceLimit};
 use crate::pipeline::networks::AllowIps;
 use crate::pipeline::routing::RoutingKey;
@@ -100,6 +100,11 @@ impl Deref for Current<'_> {
 }
 
 impl Source {
+    /// Whether requests for this path come here: its own, or one that a handshake of it has.
+    pub fn listens_at(&self, path: &str) -> bool {
+        self.path == path || handshake::is_own_path(&self.handshakes, path)
+    }
+
     /// What proves the sender now.
     pub fn verifier(&self) -> Current<'_> {
         let enrolled = self.enrolment.as_ref();

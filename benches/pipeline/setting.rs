@@ -167,6 +167,7 @@ pub(crate) fn delivery() -> Delivery {
         request_id: Arc::from("01890a5d-ac96-774b-bcce-b302099a8057"),
         coverage: Coverage::Full,
         key: Some(Arc::from("2026")),
+        unverified: None,
         schema: Some(Arc::from("order")),
         batch: None,
         lane: Lane::Main,

@@ -4,6 +4,8 @@ use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use futures_util::stream;
 use http::header::{ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HOST, WWW_AUTHENTICATE};
@@ -22,11 +24,11 @@ use crate::admin::enroll::{ENROLL_PATH, enrolment};
 use crate::admin::health::{checks, is_ready, verbose};
 use crate::clock::Now;
 use crate::journal::Position;
-use crate::metrics::SecretUse;
+use crate::metrics::Metrics;
 use crate::publisher::{Health as BrokerHealth, ReplayError, Shelf};
 use crate::secret::Secret;
 use crate::source::{Ack, Source};
-use crate::watch::{Listener, Seen};
+use crate::watch::{Kept, Listener, SAVERS_MAX, Saver, Seen, Told};
 
 /// The version of the Prometheus text format.
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -37,6 +39,8 @@ const PROBLEM: &str = "application/problem+json";
 
 /// Where an event is published again.
 pub const REPLAY_PATH: &str = "/api/v1/replay";
+/// The parameter of `tail` that asks for the requests themselves.
+pub const REQUESTS: &str = "requests";
 /// A request that changes something has this header. A page in a browser on the same machine
 /// cannot add it without asking, and nobody here says yes.
 pub const CONSENT: &str = "hookgate-admin";
@@ -98,7 +102,7 @@ impl Desk {
             "/metrics" => self.metrics(),
             "/version" => whole(StatusCode::OK, JSON, version().to_string()),
             "/api/v1/status" => whole(StatusCode::OK, JSON, self.status().to_string()),
-            "/api/v1/tail" => self.tail(query),
+            "/api/v1/tail" => self.tail(request.headers(), query),
             // `/livez`: that this is answered is all there is to say.
             _ => whole(StatusCode::OK, TEXT, "ok\n".to_owned()),
         }
@@ -178,6 +182,7 @@ impl Desk {
         let (journal, now) = ((self.state.journal)(), Now::read());
         json!({
             "version": env!("CARGO_PKG_VERSION"),
+            "since": format!("{:.0}", self.state.since),
             "draining": self.state.draining.is_cancelled(),
             "sources": self.sources_shown(now),
             "journal": {
@@ -200,7 +205,7 @@ impl Desk {
         let metrics = &self.state.metrics;
         let sources = self.state.sources.iter();
         sources
-            .map(|source| of_source(source, metrics.secret_uses(&source.name), now))
+            .map(|source| of_source(source, metrics, now))
             .collect()
     }
 
@@ -247,8 +252,9 @@ impl Desk {
     }
 
     /// One JSON object per line and event, for as long as both sides like. A reader that is too
-    /// slow is told how many it missed.
-    fn tail(&self, query: Option<&str>) -> Answer {
+    /// slow is told how many it missed. With `requests`, what is turned away is in it, as it came:
+    /// that may hold a secret, so nobody gets it who cannot add a header.
+    fn tail(&self, headers: &HeaderMap, query: Option<&str>) -> Answer {
         let sources = parameter(query, "source");
         let sources: Option<Vec<String>> =
             sources.map(|list| list.split(',').map(str::to_owned).collect());
@@ -257,9 +263,21 @@ impl Desk {
             let detail = "source=NAME,NAME of configured sources is needed, or nothing";
             return problem(StatusCode::NOT_FOUND, detail, None);
         }
+        let mut saver = None;
+        if parameter(query, REQUESTS).is_some() {
+            if !headers.contains_key(CONSENT) {
+                return no_consent();
+            }
+            saver = self.state.watch.save();
+            if saver.is_none() {
+                let detail = format!("{SAVERS_MAX} others save requests, and no more can");
+                return problem(StatusCode::CONFLICT, &detail, None);
+            }
+        }
         let tail = Tail {
             listener: self.state.watch.listen(),
             sources,
+            saver,
             stop: self.stop.clone(),
         };
         let lines = stream::unfold(tail, |mut tail| async move {
@@ -275,6 +293,8 @@ struct Tail {
     listener: Listener,
     /// `None`: all of them, and what no source was found for.
     sources: Option<Vec<String>>,
+    /// There for who wants the requests themselves.
+    saver: Option<Saver>,
     stop: CancellationToken,
 }
 
@@ -287,13 +307,26 @@ impl Tail {
                 () = self.stop.cancelled() => return None,
             };
             let line = match heard {
-                Ok(seen) if self.wants(&seen) => serde_json::to_string(&*seen).ok()?,
+                Ok(told) if self.wants(&told.seen) => self.line(&told)?,
                 Ok(_) => continue,
                 Err(RecvError::Lagged(missed)) => json!({ "dropped": missed }).to_string(),
                 Err(RecvError::Closed) => return None,
             };
             return Some(Bytes::from(line + "\n"));
         }
+    }
+
+    fn line(&self, told: &Told) -> Option<String> {
+        let Some(request) = told.request.as_ref().filter(|_| self.saver.is_some()) else {
+            return serde_json::to_string(&told.seen).ok();
+        };
+        let mut line = serde_json::to_value(&told.seen).ok()?;
+        let (key, value) = match request {
+            Kept::Whole(whole) => ("request", STANDARD.encode(&whole.bytes)),
+            Kept::Not(why) => ("unsaved", (*why).to_owned()),
+        };
+        line.as_object_mut()?.insert(key.to_owned(), value.into());
+        Some(line.to_string())
     }
 
     fn wants(&self, seen: &Seen) -> bool {
@@ -326,9 +359,10 @@ fn version() -> Value {
     json!({ "name": env!("CARGO_PKG_NAME"), "version": env!("CARGO_PKG_VERSION") })
 }
 
-/// `uses`: how much its secrets are used since the process began.
-fn of_source(source: &Source, uses: Vec<SecretUse>, now: Now) -> Value {
-    let secrets = uses.into_iter().map(|secret| {
+/// What is counted is counted since the process began.
+fn of_source(source: &Source, metrics: &Metrics, now: Now) -> Value {
+    let counted = metrics.source(Some(&source.name));
+    let secrets = metrics.secret_uses(&source.name).into_iter().map(|secret| {
         json!({
             "label": secret.label,
             "uses": secret.uses,
@@ -341,6 +375,8 @@ fn of_source(source: &Source, uses: Vec<SecretUse>, now: Now) -> Value {
         "path": source.path,
         "methods": source.methods.iter().map(Method::as_str).collect::<Vec<_>>(),
         "enforce": source.enforce,
+        "unverified": counted.unverified.count(),
+        "quarantined": counted.quarantined.count(),
         "schema": source.schemas.is_some(),
         "enrolment": enrolment(source, now),
         "dedupe_seconds": source.dedupe.map(|window| window.as_secs()),
@@ -366,10 +402,14 @@ pub(super) fn changes(
         return Err(Box::new(refusal));
     }
     if !headers.contains_key(CONSENT) {
-        let detail = "the header Hookgate-Admin: 1 is needed";
-        return Err(Box::new(problem(StatusCode::FORBIDDEN, detail, None)));
+        return Err(Box::new(no_consent()));
     }
     Ok(())
+}
+
+fn no_consent() -> Answer {
+    let detail = "the header Hookgate-Admin: 1 is needed";
+    problem(StatusCode::FORBIDDEN, detail, None)
 }
 
 /// A parameter's value, percent-decoded; empty when only its name is there.

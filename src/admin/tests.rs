@@ -7,6 +7,7 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::edge::testing::{read_to_end, read_until};
 use crate::journal::Position;
+use crate::pipeline::arrival::{Head, Inbound};
 use crate::pipeline::testing;
 use crate::watch::{BACKLOG_MAX, Seen};
 
@@ -57,6 +58,7 @@ fn run_with(token: Option<&str>, sources: Vec<Arc<Source>>) -> Running {
     let (status, refreshed) = (Arc::clone(&journal), Arc::clone(&metrics));
     let directory = tempfile::tempdir().unwrap();
     let state = AdminState {
+        since: "2026-01-01T00:00:00.5Z".parse().unwrap(),
         replay: replay(directory.path(), &metrics),
         sources,
         journal: Arc::new(move || status.lock().unwrap().clone()),
@@ -140,7 +142,7 @@ impl Running {
     }
 
     fn tell(&self, source: Option<&str>, request_id: &str) {
-        self.watch.tell(|| seen(source, request_id));
+        self.watch.tell(None, || seen(source, request_id));
     }
 }
 
@@ -159,6 +161,7 @@ fn seen(source: Option<&str>, request_id: &str) -> Seen {
         batch: None,
         events: None,
         copies: None,
+        quarantined: None,
         key: None,
         client_ip: "192.0.2.1".parse().unwrap(),
         method: "POST".to_owned(),
@@ -353,6 +356,38 @@ async fn a_slow_reader_of_tail_is_told_how_much_it_missed() {
 }
 
 #[tokio::test]
+async fn a_request_is_shown_to_who_asks_for_it_and_to_nobody_else() {
+    let running = run(None);
+    let mut plain = running.tail("").await;
+    let mut saving = TcpStream::connect(running.address).await.unwrap();
+    let head =
+        "GET /api/v1/tail?requests=1 HTTP/1.1\r\nHost: localhost\r\nHookgate-Admin: 1\r\n\r\n";
+    saving.write_all(head.as_bytes()).await.unwrap();
+    read_until(&mut saving, "\r\n\r\n").await;
+    let head = Head {
+        method: http::Method::POST,
+        path: "/shop".to_owned(),
+        query: None,
+        headers: http::HeaderMap::new(),
+        client_ip: running.address.ip(),
+        request_id: Arc::from(""),
+        certificate: None,
+    };
+    let body = bytes::Bytes::from_static(b"{}");
+    let inbound = Inbound { head, body };
+    let seen = || seen(Some("shop"), "req-1");
+    running.watch.tell(Some(&inbound), seen);
+    let line = read_until(&mut saving, "}\n").await;
+    // POST /
+    assert!(line.contains("\"request\":\"UE9TVCAv"), "{line}");
+    let line = read_until(&mut plain, "}\n").await;
+    assert!(
+        line.contains("req-1") && !line.contains("\"request\""),
+        "{line}"
+    );
+}
+
+#[tokio::test]
 async fn a_stop_ends_tail_and_the_run() {
     let running = run(None);
     let mut tail = running.tail("").await;
@@ -365,7 +400,7 @@ async fn a_stop_ends_tail_and_the_run() {
 #[tokio::test]
 async fn nothing_is_built_while_nobody_listens() {
     let running = run(None);
-    running.watch.tell(|| panic!("built for nobody"));
+    running.watch.tell(None, || panic!("built for nobody"));
     let tail = running.tail("").await;
     running.tell(None, "req-1");
     drop(tail);

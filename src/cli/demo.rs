@@ -150,7 +150,7 @@ async fn play(
             .recv()
             .await
             .ok()
-            .and_then(|seen| seen.detail.clone())
+            .and_then(|told| told.seen.detail.clone())
             .unwrap_or_default();
         let status = answer.status.as_u16();
         let as_expected = act.expected.is(status);
@@ -189,11 +189,8 @@ fn word(answer: &Answer) -> String {
 fn acts(config: &Config) -> Result<Vec<Act>, Failure> {
     let now = Now::read().wall;
     let genuine = Recipe {
-        payload: None,
-        event_type: None,
         at: now,
-        spoiled: false,
-        signing_key: None,
+        ..Recipe::default()
     };
     let sign = |name: &str, recipe: Recipe| {
         make(find_source(config, name)?, &recipe)

@@ -9,9 +9,10 @@ use clap::Args;
 use jiff::Timestamp;
 
 use super::output::{lines, table};
-use super::{ConfigArg, Done, Exit, Failure, find_source, load, recall_enrolled, talk};
+use super::{ConfigArg, Done, Exit, Failure, find_source, load_for, recall_enrolled, talk};
 use crate::clock::Now;
-use crate::explain::{Element, Explanation, Folder, Verdict, explain_among};
+use crate::config::Excerpt;
+use crate::explain::{Element, Explanation, Folder, Neighbours, Verdict, explain_among};
 use crate::pipeline::certificate::ClientCertificate;
 use crate::pipeline::evidence::{Fetching, Nowhere};
 use crate::telemetry;
@@ -53,9 +54,13 @@ fn moment(text: &str) -> Result<i64, String> {
 }
 
 pub(super) fn run(args: &ExplainArgs, out: &mut dyn Write) -> Done {
-    let config = load(&args.config.config)?;
+    let Excerpt { config, paths } = load_for(&args.config.config, &args.source)?;
     recall_enrolled(&config);
     let source = find_source(&config, &args.source)?;
+    let neighbours = Neighbours {
+        sources: &config.sources,
+        paths: &paths,
+    };
     let now = match args.at {
         None => Now::read(),
         Some(seconds) => Now::at(Timestamp::from_second(seconds).map_err(|error| {
@@ -79,8 +84,8 @@ pub(super) fn run(args: &ExplainArgs, out: &mut dyn Write) -> Done {
         let is_read = read.is_ok();
         let explanation = match read {
             Ok(request) => {
-                let all = config.sources.iter().map(AsRef::as_ref);
-                explain_among(source, all, &request, certificate.clone(), at_hand, now)
+                let certificate = certificate.clone();
+                explain_among(source, &neighbours, &request, certificate, at_hand, now)
             }
             Err(why) => Explanation::unread(why),
         };
@@ -90,24 +95,31 @@ pub(super) fn run(args: &ExplainArgs, out: &mut dyn Write) -> Done {
         if args.json {
             writeln!(out, "{}", explanation.to_json(&name))?;
         } else if is_read {
-            let Explanation {
-                verdict,
-                status,
-                reason,
-                detail,
-                events,
-            } = &explanation;
-            writeln!(
-                out,
-                "{name}: {} ({status} {reason}): {detail}",
-                verdict.label()
-            )?;
-            if !events.is_empty() {
-                write!(out, "{}", elements(events))?;
-            }
+            write!(out, "{}", text(&name, &explanation))?;
         }
     }
     Ok(exit)
+}
+
+/// A line with the verdict, one for each remark, and one for each event of a batch.
+fn text(name: &str, explanation: &Explanation) -> String {
+    let Explanation {
+        verdict,
+        status,
+        reason,
+        detail,
+        remarks,
+        events,
+    } = explanation;
+    let (verdict, detail) = (verdict.label(), telemetry::harmless(detail));
+    let mut text = format!("{name}: {verdict} ({status} {reason}): {detail}\n");
+    for remark in remarks {
+        text.push_str(&format!("  - {}\n", telemetry::harmless(remark)));
+    }
+    if !events.is_empty() {
+        text.push_str(&elements(events));
+    }
+    text
 }
 
 fn certificate(file: &Path) -> Result<Arc<ClientCertificate>, Failure> {

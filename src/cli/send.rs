@@ -8,12 +8,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use clap::Args;
-use http::Uri;
+use http::uri::Authority;
+use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 use serde_json::{Value, json};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::output::{lines, table};
-use super::{ConfigArg, Done, Exit, Failure, block_on, find_source, load, recall_enrolled, talk};
+use super::{
+    ConfigArg, Done, Exit, Failure, block_on, find_source, load_for, recall_enrolled, talk,
+};
 use crate::client::{Answer, Client, Identity, Trust};
 use crate::clock::Now;
 use crate::config::Server;
@@ -44,6 +47,15 @@ pub(super) struct SendArgs {
     /// The event's type, as the provider names it
     #[arg(long = "type", value_name = "TYPE")]
     event_type: Option<String>,
+    /// The payload's `Content-Type`; that of the source's format when not said
+    #[arg(long, value_name = "TYPE", value_parser = header_value)]
+    content_type: Option<HeaderValue>,
+    /// One more header, or another value for one; the proof is made after it. May repeat
+    #[arg(long = "header", value_name = "NAME: VALUE", value_parser = header)]
+    headers: Vec<(HeaderName, HeaderValue)>,
+    /// The query, as it stands in a URL: `a=1&b=2`
+    #[arg(long, value_name = "QUERY", value_parser = query)]
+    query: Option<String>,
     /// How many events
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     count: u64,
@@ -77,10 +89,34 @@ pub(super) struct SendArgs {
     /// One JSON object per answer
     #[arg(long)]
     json: bool,
+    /// Print the signed request, in the form that `explain` reads, and send nothing
+    #[arg(long, conflicts_with_all = ["json", "count", "rate"])]
+    print: bool,
+}
+
+fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
+    let (name, value) = text
+        .split_once(':')
+        .ok_or("write a name, a colon and a value")?;
+    let name = HeaderName::try_from(name.trim());
+    let name = name.map_err(|_odd| "that is not the name of a header".to_owned())?;
+    Ok((name, header_value(value.trim())?))
+}
+
+fn header_value(text: &str) -> Result<HeaderValue, String> {
+    let value = HeaderValue::try_from(text);
+    value.map_err(|_odd| "no header can have this value".to_owned())
+}
+
+fn query(text: &str) -> Result<String, String> {
+    let text = text.strip_prefix('?').unwrap_or(text);
+    let is_query = Uri::try_from(format!("/?{text}")).is_ok_and(|uri| uri.query() == Some(text));
+    let wanted = "write it as it stands in a URL: a=1&b=2%20and%203";
+    is_query.then(|| text.to_owned()).ok_or(wanted.to_owned())
 }
 
 pub(super) fn run(args: &SendArgs, out: &mut dyn Write) -> Done {
-    let config = load(&args.config.config)?;
+    let config = load_for(&args.config.config, &args.source)?.config;
     recall_enrolled(&config);
     let source = find_source(&config, &args.source)?;
     let given = Files {
@@ -108,12 +144,46 @@ pub(super) fn run(args: &SendArgs, out: &mut dyn Write) -> Done {
         );
         return Err(Failure::new(Exit::Usage, message));
     }
+    if args.print {
+        return print(source, &given, args, host(args, &config.server, &url), out);
+    }
     let trust = if args.insecure || is_loopback(&url) {
         Trust::Anyone
     } else {
         Trust::System
     };
     block_on(send_all(source, &given, &url, trust, args, out))
+}
+
+/// The one request, as it would be sent.
+fn print(
+    source: &Source,
+    given: &Files,
+    args: &SendArgs,
+    host: Option<HeaderValue>,
+    out: &mut dyn Write,
+) -> Done {
+    let mut inbound = sample(source, given, args)?.inbound();
+    if let Some(host) = host {
+        inbound.head.headers.insert(header::HOST, host);
+    }
+    out.write_all(&inbound.written())?;
+    Ok(Exit::Success)
+}
+
+/// The host that the provider would ask for.
+fn host(args: &SendArgs, server: &Server, url: &Uri) -> Option<HeaderValue> {
+    let public: Option<Uri> = server
+        .public_url
+        .as_deref()
+        .and_then(|url| url.parse().ok());
+    let public = public.filter(|_| args.url.is_none());
+    let url = public.as_ref().unwrap_or(url);
+    let name = args
+        .host
+        .as_deref()
+        .or(url.authority().map(Authority::as_str));
+    HeaderValue::try_from(name?).ok()
 }
 
 /// What was read from files.
@@ -195,19 +265,40 @@ fn sample(source: &Source, given: &Files, args: &SendArgs) -> Result<Sample, Fai
         at -= STALE;
     }
     let spoiled = args.bad_signature;
+    let mut headers = HeaderMap::new();
+    headers.extend(
+        args.content_type
+            .clone()
+            .map(|it| (header::CONTENT_TYPE, it)),
+    );
+    for (name, value) in &args.headers {
+        headers.append(name, value.clone());
+    }
     let recipe = Recipe {
         payload: given.payload.clone(),
         event_type: args.event_type.clone(),
         at,
         spoiled,
         signing_key: given.signing_key.clone(),
+        headers,
+        query: args.query.clone(),
     };
-    make(source, &recipe).map_err(|what| {
-        Failure::new(
-            Exit::Failure,
-            format!("signing for {}: {what}", source.name),
-        )
-    })
+    let fail = |what: &str| {
+        let what = format!("a webhook for {}: {what}", source.name);
+        Failure::new(Exit::Failure, what)
+    };
+    let sample = make(source, &recipe).map_err(|what| fail(&what))?;
+    let counts = || {
+        source
+            .verifier()
+            .verify(sample.inbound(), Now::read())
+            .is_ok()
+    };
+    if args.stale && counts() {
+        let what = "--stale makes no difference: nothing that proves its sender says when";
+        return Err(fail(what));
+    }
+    Ok(sample)
 }
 
 /// What came back, as it is shown.
@@ -246,15 +337,25 @@ impl Report {
         *self.statuses.entry(status).or_default() += 1;
         let body = String::from_utf8_lossy(&answer.body).trim().to_owned();
         let ms = took.as_secs_f64() * 1000.0;
+        let has = |name: &str| answer.headers.contains_key(name);
+        let (duplicate, quarantined) = (has("hookgate-duplicate"), has("hookgate-quarantined"));
         if self.json {
             let answer = serde_json::from_str::<Value>(&body).unwrap_or(Value::String(body));
             writeln!(
                 out,
                 "{}",
-                json!({ "number": number, "status": status, "ms": ms, "answer": answer })
+                json!({
+                    "number": number, "status": status, "ms": ms, "answer": answer,
+                    "duplicate": duplicate, "quarantined": quarantined,
+                })
             )?;
         } else if self.every_row {
-            let said = said(&body);
+            let mut said = said(&body);
+            for (is_so, word) in [(duplicate, "(duplicate)"), (quarantined, "(quarantined)")] {
+                if is_so {
+                    said = format!("{said} {word}").trim_start().to_owned();
+                }
+            }
             self.rows.add_row([
                 number.to_string(),
                 status.to_string(),

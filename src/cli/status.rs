@@ -55,7 +55,8 @@ fn page(status: &Value) -> String {
     let mut state = table(&["part", "state"]);
     let draining = status.get("draining") == Some(&Value::Bool(true));
     let word = if draining { "draining" } else { "serving" };
-    state.add_row(["gateway", &format!("{} {word}", field(status, "version"))]);
+    let (version, since) = (field(status, "version"), field(status, "since"));
+    state.add_row(["gateway", &format!("{version} {word} since {since}")]);
     state.add_row(["journal", &journal_state(journal)]);
     for (part, key) in [
         ("waiting", "waiting"),
@@ -71,6 +72,8 @@ fn page(status: &Value) -> String {
         "provider",
         "path",
         "ack",
+        "enforced",
+        "quarantined",
         "secret",
         "uses",
         "last used",
@@ -79,26 +82,43 @@ fn page(status: &Value) -> String {
         let mut row: Vec<String> = ["name", "provider", "path", "ack"]
             .map(|key| field(source, key))
             .to_vec();
+        row.extend([enforced(source), field(source, "quarantined")]);
         let secrets = array(source, "secrets");
         if secrets.is_empty() {
             sources.add_row(row.iter().chain([&NOTHING.to_owned()]));
         }
         for secret in secrets {
             let last_used = match secret.get("last_used") {
-                Some(Value::String(at)) => telemetry::harmless(at),
+                Some(Value::String(at)) => telemetry::harmless(&to_the_second(at)),
                 _ => "not known".to_owned(),
             };
             row.extend([field(secret, "label"), field(secret, "uses"), last_used]);
             sources.add_row(row);
             // What is said once of a source is not said again beside its next secret.
-            row = vec![String::new(); 4];
+            row = vec![String::new(); 6];
         }
     }
     format!(
-        "{}\n{}\nuses are counted since the gateway was started\n",
+        "{}\n{}\nenforced no (N): so many were let through unverified; N, quarantined and uses: since \
+         {}\n",
         lines(&state),
-        lines(&sources)
+        lines(&sources),
+        field(status, "since"),
     )
+}
+
+/// Whether a source turns away what it cannot verify; if not, how much it has let through.
+fn enforced(source: &Value) -> String {
+    match source.get("enforce") {
+        Some(Value::Bool(false)) => format!("no ({})", field(source, "unverified")),
+        _ => "yes".to_owned(),
+    }
+}
+
+/// A moment without what is less than a second.
+fn to_the_second(at: &str) -> String {
+    let whole = at.split_once('.').map(|(whole, _)| format!("{whole}Z"));
+    whole.unwrap_or_else(|| at.to_owned())
 }
 
 fn journal_state(journal: &Value) -> String {
@@ -147,13 +167,15 @@ mod tests {
     #[test]
     fn an_old_secret_is_seen_to_be_out_of_use() {
         let status = json!({
-            "version": "1.0", "draining": false,
+            "version": "1.0", "draining": false, "since": "2025-12-31T00:00:00Z",
             "sources": [
-                {"name": "stripe", "provider": "stripe", "path": "/in", "ack": "journal", "secrets": [
+                {"name": "stripe", "provider": "stripe", "path": "/in", "ack": "journal",
+                 "enforce": true, "unverified": 0, "quarantined": 5, "secrets": [
                     {"label": "2025", "uses": 0, "last_used": null},
-                    {"label": "2026", "uses": 7, "last_used": "2026-01-01T00:00:00Z"},
+                    {"label": "2026", "uses": 7, "last_used": "2026-01-01T00:00:00.25Z"},
                 ]},
-                {"name": "open", "provider": null, "path": "/open", "ack": "broker", "secrets": []},
+                {"name": "open", "provider": null, "path": "/open", "ack": "broker",
+                 "enforce": false, "unverified": 12, "quarantined": 0, "secrets": []},
             ],
             "journal": {"waiting": 4, "bytes": 64, "segments": 1, "full": false, "failed": null,
                         "parked": 3, "set_aside": 2},
@@ -163,15 +185,15 @@ mod tests {
         let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
         let shown: Vec<String> = shown.lines().map(words).collect();
         for line in [
-            "gateway 1.0 serving",
+            "gateway 1.0 serving since 2025-12-31T00:00:00Z",
             "journal ok, 64 bytes in 1 segment",
             "waiting 4",
             "parked 3",
             "set aside 2",
             "broker not connected to a:1: refused",
-            "stripe stripe /in journal 2025 0 not known",
+            "stripe stripe /in journal yes 5 2025 0 not known",
             "2026 7 2026-01-01T00:00:00Z",
-            "open - /open broker -",
+            "open - /open broker no (12) 0 -",
         ] {
             assert!(shown.iter().any(|it| it == line), "{line}: {shown:#?}");
         }

@@ -1,20 +1,26 @@
 //! `hookgate tail [SOURCE...]`.
 
+mod save;
+
 use std::io::Write;
+use std::path::PathBuf;
 
 use bytes::{Bytes, BytesMut};
 use clap::Args;
-use http::{Method, StatusCode};
+use http::{HeaderValue, Method, StatusCode};
 use http_body_util::BodyExt as _;
 use serde_json::Value;
 
 use super::{
     ConfigArg, Done, Exit, Failure, block_on, connect_admin, load_storage, talk, unavailable,
 };
+use crate::admin::{CONSENT, REQUESTS};
 use crate::config::Admin;
 use crate::telemetry;
+use crate::watch::REQUEST_BYTES_MAX;
+use save::Saving;
 
-/// Longest line that is taken from a gateway.
+/// Longest line that is taken from a gateway, without a request.
 const LINE_BYTES_MAX: usize = 64 * 1024;
 
 #[derive(Debug, Args)]
@@ -29,6 +35,10 @@ pub(super) struct TailArgs {
     /// End after this many events
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
+    /// Save requests that are turned away here, at most 100, each in a file that `explain` reads;
+    /// they are as they came, with what is personal or secret in them
+    #[arg(long, value_name = "DIR")]
+    save: Option<PathBuf>,
 }
 
 pub(super) fn run(args: &TailArgs, out: &mut dyn Write) -> Done {
@@ -37,14 +47,18 @@ pub(super) fn run(args: &TailArgs, out: &mut dyn Write) -> Done {
 }
 
 async fn follow(admin: &Admin, args: &TailArgs, out: &mut dyn Write) -> Done {
-    let (mut client, headers) = connect_admin(admin).await?;
-    let path = if args.sources.is_empty() {
-        "/api/v1/tail".to_owned()
-    } else {
-        let names = args.sources.join(",");
-        let names: String = form_urlencoded::byte_serialize(names.as_bytes()).collect();
-        format!("/api/v1/tail?source={names}")
-    };
+    let saving = args.save.as_deref().map(Saving::into_directory);
+    let mut saving = saving.transpose()?;
+    let (mut client, mut headers) = connect_admin(admin).await?;
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    if !args.sources.is_empty() {
+        query.append_pair("source", &args.sources.join(","));
+    }
+    if saving.is_some() {
+        query.append_pair(REQUESTS, "1");
+        headers.insert(CONSENT, HeaderValue::from_static("1"));
+    }
+    let path = format!("/api/v1/tail?{}", query.finish());
     let answer = client
         .start(Method::GET, &path, headers, Bytes::new())
         .await
@@ -52,6 +66,10 @@ async fn follow(admin: &Admin, args: &TailArgs, out: &mut dyn Write) -> Done {
     if answer.status() == StatusCode::NOT_FOUND {
         let message = "the gateway that runs has no such source; `hookgate status` lists them";
         return Err(Failure::new(Exit::Usage, message.to_owned()));
+    }
+    if answer.status() == StatusCode::CONFLICT {
+        let message = "too many others save requests of this gateway: end one of them first";
+        return Err(Failure::new(Exit::Failure, message.to_owned()));
     }
     if answer.status() != StatusCode::OK {
         let what = format!("it answered {}", answer.status());
@@ -61,6 +79,11 @@ async fn follow(admin: &Admin, args: &TailArgs, out: &mut dyn Write) -> Done {
     let mut body = answer.into_body();
     let mut buffer = BytesMut::new();
     let mut shown = 0;
+    let bytes_max = match saving {
+        // In base64.
+        Some(_) => LINE_BYTES_MAX + REQUEST_BYTES_MAX / 3 * 4,
+        None => LINE_BYTES_MAX,
+    };
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| unavailable(admin, &error))?;
         let Ok(data) = frame.into_data() else {
@@ -69,13 +92,16 @@ async fn follow(admin: &Admin, args: &TailArgs, out: &mut dyn Write) -> Done {
         buffer.extend_from_slice(&data);
         while let Some(end) = buffer.iter().position(|&byte| byte == b'\n') {
             let line = buffer.split_to(end + 1);
-            show(&line, args.json, out)?;
+            match &mut saving {
+                Some(saving) => show(&saving.take(&line)?, args.json, out)?,
+                None => show(&line, args.json, out)?,
+            }
             shown += 1;
             if args.limit.is_some_and(|limit| shown >= limit) {
                 return Ok(Exit::Success);
             }
         }
-        if buffer.len() > LINE_BYTES_MAX {
+        if buffer.len() > bytes_max {
             let what = "an event is longer than any gateway sends";
             return Err(unavailable(admin, &what));
         }
@@ -100,7 +126,7 @@ fn show(line: &[u8], json: bool, out: &mut dyn Write) -> Result<(), Failure> {
             } else {
                 writeln!(
                     out,
-                    "{:<27} {:<3} {:<10} {:<16} {:<28} {:<36} {}",
+                    "{:<27} {:<3} {:<11} {:<16} {:<28} {:<36} {}",
                     field("at"),
                     field("status"),
                     field("outcome"),
@@ -120,14 +146,18 @@ fn show(line: &[u8], json: bool, out: &mut dyn Write) -> Result<(), Failure> {
     Ok(())
 }
 
-/// How many events of a batch are new, and how many had come before.
+/// How many events of a batch are new, how many had come before, and how many are in quarantine.
 fn batch(event: &Value) -> String {
     let count = |name: &str| event.get(name).and_then(Value::as_u64);
-    match (count("events"), count("copies")) {
+    let mut text = match (count("events"), count("copies")) {
         (Some(events), Some(0)) => format!("batch of {events}"),
         (Some(events), Some(copies)) => format!("batch of {events} new, {copies} known"),
-        _ => "-".to_owned(),
+        _ => return "-".to_owned(),
+    };
+    if let Some(quarantined) = count("quarantined") {
+        text.push_str(&format!(", {quarantined} in quarantine"));
     }
+    text
 }
 
 #[cfg(test)]

@@ -71,6 +71,14 @@ pub(crate) struct Written<'a> {
     pub(crate) reporter: Reporter<'a>,
 }
 
+impl Written<'_> {
+    /// Where it listens.
+    pub(crate) fn path(&self) -> String {
+        let own = self.raw.path.clone();
+        own.unwrap_or_else(|| format!("/{}", self.name))
+    }
+}
+
 /// Compiles a source; reports what is wrong with it. `None`: it was too wrong.
 pub(crate) fn compile(
     written: Written<'_>,

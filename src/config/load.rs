@@ -12,14 +12,14 @@ use crate::config::compile::{self, Shared, Written};
 use crate::config::diagnostic::Diagnostic;
 use crate::config::locate::{Document, Text};
 use crate::config::preset::Presets;
-use crate::config::problem::Problem;
+use crate::config::problem::{Problem, Severity};
 use crate::config::raw::{RawSource, RawVerify};
 use crate::config::reader::{Found, Node, Problems, Reporter, Sink, Table};
 use crate::config::secrets::{self, Privacy, Vault};
 use crate::config::surroundings::{Surroundings, read_file};
 use crate::config::value::{Wrong, quote};
 use crate::config::{
-    Config, Invalid, Limits, Loaded, Storage, Summary, broker, fetch, server, source,
+    Config, Excerpt, Invalid, Limits, Loaded, Storage, Summary, broker, fetch, server, source,
 };
 use crate::pipeline::handshake::Handshake;
 use crate::pipeline::verify::is_public_algorithm;
@@ -44,6 +44,36 @@ const DUPLICATE: &str = "duplicate key";
 const PUBLIC_URL_ASSUMED: &str = "https://localhost";
 
 pub(crate) fn load(path: &Path, surroundings: &Surroundings) -> Result<Loaded, Invalid> {
+    load_where(path, surroundings, |_| true).map(|(loaded, _)| loaded)
+}
+
+/// Reads all of it for a command that looks at one source: only what that source needs has to be
+/// there. Sources with something wrong are left out.
+pub(crate) fn load_for(
+    path: &Path,
+    source: &str,
+    surroundings: &Surroundings,
+) -> Result<Excerpt, Invalid> {
+    let matters = |problem: &Problem| {
+        let keys: Vec<&str> = problem.path.iter().map(String::as_str).collect();
+        match keys.as_slice() {
+            ["sources", other, ..] => *other == source,
+            ["broker" | "admin", ..] | ["server", "tls", ..] => false,
+            _ => true,
+        }
+    };
+    let (loaded, paths) = load_where(path, surroundings, matters)?;
+    let config = loaded.config;
+    Ok(Excerpt { config, paths })
+}
+
+/// Reads all of it, and takes no notice of problems that do not matter, except that it leaves out
+/// the sources that have errors. Beside it: name and path of every source.
+fn load_where(
+    path: &Path,
+    surroundings: &Surroundings,
+    matters: impl Fn(&Problem) -> bool,
+) -> Result<(Loaded, Vec<(String, String)>), Invalid> {
     let main_text = read(path).map_err(|why| unreadable(path, &why))?;
     let problems = Problems::default();
     let main = Document::parse(&main_text);
@@ -61,19 +91,33 @@ pub(crate) fn load(path: &Path, surroundings: &Surroundings) -> Result<Loaded, I
 
     let included: Vec<Document<'_>> = included_texts.iter().map(Document::parse).collect();
     let documents: Vec<&Document<'_>> = iter::once(&main).chain(&included).collect();
-    let (config, summaries) = build(root, &documents, &problems, surroundings);
-    let diagnostics = show(problems.into_found(), &documents);
+    let (mut config, mut summaries, paths) = build(root, &documents, &problems, surroundings);
+    let found = problems.into_found().into_iter();
+    let (found, passed_over): (Vec<Found>, Vec<Found>) =
+        found.partition(|found| matters(&found.problem));
+    let diagnostics = show(found, &documents);
     if diagnostics.iter().any(Diagnostic::is_error) {
-        Err(Invalid {
+        return Err(Invalid {
             problems: diagnostics,
-        })
-    } else {
-        Ok(Loaded {
-            config,
-            warnings: diagnostics,
-            summaries,
-        })
+        });
     }
+    let is_whole = |name: &str| {
+        let is_wrong = |found: &Found| {
+            let Problem { path, severity, .. } = &found.problem;
+            let is_its_own =
+                matches!(&path[..], [kind, own, ..] if kind == "sources" && own == name);
+            is_its_own && *severity == Severity::Error
+        };
+        !passed_over.iter().any(is_wrong)
+    };
+    config.sources.retain(|source| is_whole(&source.name));
+    summaries.retain(|summary| is_whole(&summary.name));
+    let loaded = Loaded {
+        config,
+        warnings: diagnostics,
+        summaries,
+    };
+    Ok((loaded, paths))
 }
 
 /// Reads what a look into the journal needs: no secret of a source, no certificate, no broker.
@@ -281,7 +325,7 @@ fn build<'a>(
     documents: &[&'a Document<'a>],
     problems: &'a Problems,
     surroundings: &'a Surroundings,
-) -> (Config, Vec<Summary>) {
+) -> (Config, Vec<Summary>, Vec<(String, String)>) {
     let directory = documents
         .first()
         .map_or(Path::new(""), |main| &main.source.directory);
@@ -354,6 +398,10 @@ fn build<'a>(
     } else {
         shared
     };
+    let paths = written
+        .iter()
+        .map(|source| (source.name.to_owned(), source.path()));
+    let paths = paths.collect();
     let (sources, summaries) = compile_all(written, &mut presets, &shared);
     (
         Config {
@@ -365,6 +413,7 @@ fn build<'a>(
             sources,
         },
         summaries,
+        paths,
     )
 }
 
@@ -426,11 +475,7 @@ fn compile_all(
     for source in written {
         let reporter = source.reporter.clone();
         let name = source.name.to_owned();
-        let path = source
-            .raw
-            .path
-            .clone()
-            .unwrap_or_else(|| format!("/{name}"));
+        let path = source.path();
         if !names.insert(name.clone()) {
             reporter.error(
                 &[],

@@ -18,6 +18,7 @@ fn full() -> Delivery {
         request_id: Arc::from("r-1"),
         coverage: Coverage::Full,
         key: Some(Arc::from("2026")),
+        unverified: Some(Arc::from("signature_mismatch")),
         schema: Some(Arc::from("push")),
         batch: Some(BatchPlace {
             name: Arc::from("b-1"),
@@ -41,6 +42,7 @@ fn bare() -> Delivery {
         event_type: None,
         origin: None,
         key: None,
+        unverified: None,
         schema: None,
         batch: None,
         lane: Lane::Main,

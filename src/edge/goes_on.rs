@@ -108,9 +108,9 @@ mod tests {
     async fn what_panicked_is_not_begun_again() {
         let tasks = TaskTracker::new();
         let work = async { panic!("as it happens") };
-        let mut going = GoesOn::<_>::new(work, tasks.clone());
+        let mut going = GoesOn::new(work, tasks.clone());
         let poll = std::panic::AssertUnwindSafe(&mut going).catch_unwind();
-        poll.await.map(|()| ()).expect_err("it panics");
+        poll.await.expect_err("it panics");
         drop(going);
         assert!(tasks.is_empty());
     }

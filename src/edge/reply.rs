@@ -29,6 +29,8 @@ use crate::source::Reply;
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Says that the event had come before.
 pub const HOOKGATE_DUPLICATE: HeaderName = HeaderName::from_static("hookgate-duplicate");
+/// Says that the event, or some of a batch, went to quarantine.
+pub const HOOKGATE_QUARANTINED: HeaderName = HeaderName::from_static("hookgate-quarantined");
 /// What the limit is (draft-ietf-httpapi-ratelimit-headers-11).
 pub const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 /// What is left of it, and when there is more.
@@ -180,6 +182,13 @@ fn text_type(content_type: Option<&str>) -> HeaderValue {
     content_type
         .and_then(|text| HeaderValue::from_str(text).ok())
         .unwrap_or(PLAIN_TEXT)
+}
+
+/// For what was accepted and went to quarantine.
+pub fn from_quarantine(mut response: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
+    let headers = response.headers_mut();
+    headers.insert(HOOKGATE_QUARANTINED, HeaderValue::from_static("true"));
+    response
 }
 
 // === when it is not ===

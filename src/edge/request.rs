@@ -26,13 +26,14 @@ use crate::edge::connection::{Handler, Peer};
 use crate::edge::gate;
 use crate::edge::goes_on::GoesOn;
 use crate::edge::linger::skip;
-use crate::edge::reply::{Afterwards, X_REQUEST_ID, reply, without_problem};
+use crate::edge::reply::{Afterwards, X_REQUEST_ID, from_quarantine, reply, without_problem};
 use crate::edge::watched::{Exchange, RequestBody};
 use crate::metrics::{Metrics, observe};
 use crate::pipeline::arrival::{Arrival, Head};
 use crate::pipeline::certificate::ClientCertificate;
+use crate::pipeline::verify::Refusal;
 use crate::pipeline::{Account, Outcome, Pipeline, Receipt};
-use crate::reject::Reject;
+use crate::reject::{Fault, Reject};
 use crate::watch::{Seen, Watch};
 
 /// Longest `X-Request-Id` that is taken over from the sender.
@@ -210,7 +211,10 @@ impl<D: Decide> Shared<D> {
         let ticket = Ticket::new(&self);
         let (head, body) = request.into_parts();
         let entry = self.entry(&head, &body, peer);
-        let mut account = Account::default();
+        let mut account = Account {
+            wants_request: self.watch.is_saving(),
+            ..Account::default()
+        };
         if let Err(reject) = self.may_enter(&head) {
             return self.settle(&entry, &account, &Err(reject), ticket);
         }
@@ -292,12 +296,18 @@ impl<D: Decide> Shared<D> {
         } else {
             response
         };
+        let response = match decision {
+            Ok(Outcome::Accepted(..)) if account.quarantined.is_some() => from_quarantine(response),
+            _ => response,
+        };
         let duration = entry.now.mono.elapsed();
         ticket.settle(entry.now.wall, account, decision, duration);
         log(entry, account, decision, response.status(), duration);
         let status = response.status();
+        let request = account.request.as_ref();
+        let request = request.filter(|_| is_unproved_or_refused(account, decision));
         self.watch
-            .tell(|| seen(entry, account, decision, status, duration));
+            .tell(request, || seen(entry, account, decision, status, duration));
         response
     }
 
@@ -316,6 +326,9 @@ impl<D: Decide> Shared<D> {
         }
         if let Ok(outcome) = decision {
             source.took(outcome.events());
+            if account.unproved.is_some() && matches!(outcome, Outcome::Accepted(..)) {
+                source.unverified.add(1);
+            }
         }
         observe(&source.duration, duration);
         if account.body_bytes > 0 {
@@ -434,8 +447,37 @@ fn certificate(entry: &Entry) -> Option<String> {
     Some(shortened(&certificate.subject, NAME_BYTES_MAX))
 }
 
-fn outcome(decision: &Decision) -> &'static str {
-    decision.as_ref().map_or("rejected", Outcome::label)
+/// Whether a person may want to know what was wrong with a request.
+fn is_unproved_or_refused(account: &Account, decision: &Decision) -> bool {
+    match decision {
+        Ok(_) => account.unproved.is_some(),
+        Err(reject) => reject.fault() == Fault::Sender,
+    }
+}
+
+fn outcome(account: &Account, decision: &Decision) -> &'static str {
+    match decision {
+        Ok(Outcome::Accepted(..)) if account.quarantined.is_some() => "quarantined",
+        Ok(Outcome::Accepted(..)) if account.unproved.is_some() => "unverified",
+        Ok(outcome) => outcome.label(),
+        Err(_) => "rejected",
+    }
+}
+
+/// Why it was not simply accepted, in a word.
+fn reason(account: &Account, decision: &Decision) -> Option<&'static str> {
+    match decision {
+        Err(reject) => Some(reject.label()),
+        Ok(_) => {
+            let quarantined = account.quarantined.as_ref().map(|it| it.reason);
+            quarantined.or_else(|| account.unproved.as_ref().map(Refusal::label))
+        }
+    }
+}
+
+fn quarantined(account: &Account, decision: &Decision) -> Option<usize> {
+    let quarantined = account.quarantined.as_ref().filter(|_| decision.is_ok());
+    quarantined.map(|it| it.events)
 }
 
 fn message_id(decision: &Decision) -> Option<Uuid> {
@@ -458,18 +500,24 @@ fn batch(decision: &Decision) -> (Option<usize>, Option<usize>) {
     }
 }
 
-/// Why it was rejected; or what a person has to do about it; or why it should have been rejected,
-/// where the source lets that through.
+/// Why it was rejected; or what a person has to do about it, why it is in quarantine, and why it
+/// would have been rejected, where the source lets that through.
 fn detail(account: &Account, decision: &Decision) -> Option<String> {
     let detail = match decision {
-        Err(reject) => Some(reject.detail()),
-        Ok(_) => account
-            .unconfirmed
-            .clone()
-            .or_else(|| account.unproved.clone())
-            .or_else(|| account.quarantined.clone()),
+        Err(reject) => reject.detail(),
+        Ok(_) => {
+            let quarantined = account.quarantined.as_ref();
+            let unproved = account.unproved.as_ref();
+            let all = [
+                account.unconfirmed.clone(),
+                quarantined.map(|it| it.detail.clone()),
+                unproved.map(|refusal| format!("let through although {refusal}")),
+            ];
+            let all: Vec<String> = all.into_iter().flatten().collect();
+            all.join("; ")
+        }
     };
-    detail.map(|detail| shortened(&detail, DETAIL_BYTES_MAX))
+    (!detail.is_empty()).then(|| shortened(&detail, DETAIL_BYTES_MAX))
 }
 
 fn milliseconds(duration: Duration) -> f64 {
@@ -495,8 +543,8 @@ fn log(
                 $level,
                 request_id = &*entry.request_id,
                 source = account.source.as_deref(),
-                outcome = outcome(decision),
-                reason = decision.as_ref().err().map(Reject::label),
+                outcome = outcome(account, decision),
+                reason = reason(account, decision),
                 status = status.as_u16(),
                 bytes = account.body_bytes,
                 duration_ms = milliseconds(duration),
@@ -510,6 +558,7 @@ fn log(
                 batch = name(account.batch.as_ref()),
                 events,
                 copies,
+                quarantined = quarantined(account, decision),
                 key = account.key.as_deref(),
                 detail = detail(account, decision),
                 "request"
@@ -539,9 +588,9 @@ fn seen(
     Seen {
         at: entry.now.wall.to_string(),
         source: account.source.clone(),
-        outcome: outcome(decision),
+        outcome: outcome(account, decision),
         status: status.as_u16(),
-        reason: decision.as_ref().err().map(Reject::label),
+        reason: reason(account, decision),
         detail: detail(account, decision),
         request_id: Arc::clone(&entry.request_id),
         message_id: message_id(decision).map(|id| id.to_string()),
@@ -550,6 +599,7 @@ fn seen(
         batch: name(account.batch.as_ref()),
         events,
         copies,
+        quarantined: quarantined(account, decision),
         key: account.key.clone(),
         client_ip: entry.client_ip,
         method: entry.method.as_ref().map_or_else(String::new, |method| {

@@ -43,7 +43,7 @@ pub(super) fn read(file: &[u8]) -> Result<Saved, String> {
         true => dechunk(rest)?,
         false => Bytes::copy_from_slice(rest),
     };
-    remarks.extend(announced_otherwise(&head.headers, body.len()));
+    remarks.extend(announced_otherwise(&head.headers, &body));
     Ok(Saved {
         inbound: Inbound { head, body },
         remarks,
@@ -115,7 +115,8 @@ fn dechunk(mut rest: &[u8]) -> Result<Bytes, String> {
 }
 
 /// What `Content-Length` says, where that is not so.
-fn announced_otherwise(headers: &HeaderMap, actual: usize) -> Option<String> {
+fn announced_otherwise(headers: &HeaderMap, body: &[u8]) -> Option<String> {
+    let actual = body.len();
     let announced = headers.get(CONTENT_LENGTH)?.to_str().ok()?;
     let why = match announced.parse::<usize>() {
         Err(_) => "which is no number of bytes".to_owned(),
@@ -130,7 +131,10 @@ fn announced_otherwise(headers: &HeaderMap, actual: usize) -> Option<String> {
             )
         }
         Ok(length) => match actual - length {
-            1 => "a byte more is often a newline that an editor added".to_owned(),
+            1 if body.ends_with(b"\n") => {
+                "a byte more is often a newline that an editor added".to_owned()
+            }
+            1 => "a byte was added after it was sent".to_owned(),
             more => format!("{more} bytes were added after it was sent"),
         },
     };

@@ -151,7 +151,7 @@ fn saved(inbound: &Inbound) -> Vec<u8> {
 #[track_caller]
 fn check(source: &Source, request: &[u8], reason: &str, words: &str) -> Explanation {
     let explanation = explain(source, request, now());
-    let detail = &explanation.detail;
+    let detail = &explanation.whole();
     assert_eq!(explanation.reason, reason, "{detail}");
     assert!(detail.contains(words), "{detail}");
     assert!(!detail.contains("s3cr3t"), "{detail}");
@@ -260,19 +260,12 @@ fn what_is_odd_about_the_file_is_said() {
     for (length, words) in [
         (BODY.len() + 1, "it is 1 byte short: the newline at its end"),
         (BODY.len() + 9, "it is 9 bytes short: the file was cut"),
-        (BODY.len() - 1, "a newline that an editor added"),
+        (BODY.len() - 1, "a byte was added after it was sent"),
         (BODY.len() - 9, "9 bytes were added"),
     ] {
         genuine.head.headers.insert("content-length", length.into());
         check(&source(), &saved(&genuine), "accepted", words);
     }
-    genuine.head.path = "/other".to_owned();
-    check(
-        &source(),
-        &saved(&genuine),
-        "accepted",
-        "erp listens at /erp",
-    );
     check(&source(), b"", "unreadable", "the head has no end");
     check(
         &source(),
@@ -285,6 +278,48 @@ fn what_is_odd_about_the_file_is_said() {
         b"POST /erp HTTP/1.1\nA: b\n",
         "unreadable",
         "an empty line",
+    );
+}
+
+#[test]
+fn what_is_sent_to_where_nobody_listens_is_not_accepted() {
+    let mut genuine = request(&source(), BODY);
+    genuine.head.path = "/erp/".to_owned();
+    let words = "nothing listens at this path: /erp/; sent to /erp, where erp listens, it would \
+                 be: accept (202 accepted): verified with the secret `main`";
+    let explanation = check(&source(), &saved(&genuine), "no_such_path", words);
+    let judged = (explanation.verdict, explanation.status);
+    assert_eq!(judged, (Verdict::Reject, 404));
+}
+
+#[test]
+fn the_source_judges_that_listens_at_the_path() {
+    let other = Source {
+        name: Arc::from("shop"),
+        path: "/shop".to_owned(),
+        ..source_with(scheme(), "s3cr3t-shop")
+    };
+    let neighbours = Neighbours {
+        sources: &[Arc::new(other)],
+        paths: &[("absent".to_owned(), "/absent".to_owned())],
+    };
+    let told = |path: &str, signer: &str| {
+        let mut request = request(&source_with(scheme(), signer), BODY);
+        request.head.path = path.to_owned();
+        let file = saved(&request);
+        explain_among(&source(), &neighbours, &file, None, &Nowhere, now())
+    };
+    let accepted = told("/shop", "s3cr3t-shop");
+    assert_eq!(accepted.verdict, Verdict::Accept, "{accepted:?}");
+    let words = "this is what the source shop says";
+    assert!(accepted.whole().contains(words), "{accepted:?}");
+    assert_eq!(told("/shop", "s3cr3t").reason, "signature_mismatch");
+    assert_eq!(told("/nobody", "s3cr3t").reason, "no_such_path");
+    let absent = told("/absent", "s3cr3t");
+    assert_eq!((absent.status, absent.reason), (0, "unreadable"));
+    assert!(
+        absent.detail.contains("the source absent listens"),
+        "{absent:?}"
     );
 }
 
@@ -445,7 +480,7 @@ fn a_wrong_word() {
     assert_eq!(explanation.reason, "signature_undecodable");
     assert!(
         explanation
-            .detail
+            .whole()
             .contains("should `encoding` be `base64`?"),
         "{explanation:?}"
     );
@@ -515,7 +550,7 @@ fn of_a_body_that_was_cut_no_secret_is_suspected() {
     let words = "not all that was sent, so no secret can match";
     let explanation = check(&source(), &file, "signature_mismatch", words);
     assert!(
-        explanation.detail.contains("it is 7 bytes short"),
+        explanation.whole().contains("it is 7 bytes short"),
         "{explanation:?}"
     );
 }
@@ -561,7 +596,7 @@ fn a_wrong_time() {
     let late = Now::at(Timestamp::from_second(1_760_000_720).unwrap());
     let explanation = explain(&source(), &genuine, late);
     assert_eq!(explanation.reason, "timestamp_stale");
-    assert!(explanation.detail.contains("12m old"), "{explanation:?}");
+    assert!(explanation.whole().contains("12m old"), "{explanation:?}");
     let early = Now::at(Timestamp::from_second(1_759_990_000).unwrap());
     let explanation = explain(&source(), &genuine, early);
     assert_eq!(explanation.reason, "timestamp_future");

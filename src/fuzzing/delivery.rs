@@ -21,6 +21,7 @@ pub(super) fn seeds() -> Vec<Vec<u8>> {
         request_id: Arc::from("r"),
         coverage: Coverage::Full,
         key: Some(Arc::from("2026")),
+        unverified: None,
         schema: Some(Arc::from("default")),
         batch: Some(BatchPlace {
             name: Arc::from("b"),

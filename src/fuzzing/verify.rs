@@ -109,17 +109,16 @@ pub(super) fn run(data: &[u8]) {
     assert!(!line.contains('\n'), "one line: {line:?}");
     assert!(serde_json::from_str::<serde_json::Value>(&line).is_ok());
     assert!((100..=599).contains(&explanation.status));
-    drop(harmless(&explanation.detail));
+    drop(harmless(&explanation.whole()));
 }
 
 /// A payload as the provider would send it; `None` for a proof that a secret cannot make.
 fn signed(source: &Source, payload: &[u8], spoiled: bool) -> Option<Vec<u8>> {
     let recipe = Recipe {
         payload: Some(Bytes::copy_from_slice(payload)),
-        event_type: None,
         at: now().wall,
-        signing_key: None,
         spoiled,
+        ..Recipe::default()
     };
     let sample = sample::make(source, &recipe).ok()?;
     let mut saved = format!("{} {} HTTP/1.1\r\n", sample.method, sample.target).into_bytes();

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, Method};
 use http_body::Body;
 use tokio::time::timeout;
@@ -50,6 +51,43 @@ pub struct Inbound {
     pub head: Head,
     /// Every byte of its body.
     pub body: Bytes,
+}
+
+impl Inbound {
+    /// The request as HTTP/1.1, the body in one piece: what `explain` reads.
+    pub fn written(&self) -> Vec<u8> {
+        let Head {
+            method,
+            path,
+            query,
+            headers,
+            ..
+        } = &self.head;
+        let target = match query {
+            Some(query) => format!("{path}?{query}"),
+            None => path.clone(),
+        };
+        written(method, &target, headers, &self.body)
+    }
+}
+
+/// A request as HTTP/1.1, with the length of its body, which is in one piece.
+pub fn written(method: &Method, target: &str, headers: &HeaderMap, body: &[u8]) -> Vec<u8> {
+    let mut out = format!("{method} {target} HTTP/1.1\r\n").into_bytes();
+    let mut field = |name: &str, value: &[u8]| {
+        out.extend_from_slice(&[name.as_bytes(), b": ", value, b"\r\n"].concat());
+    };
+    for (name, value) in headers {
+        if *name != TRANSFER_ENCODING {
+            field(name.as_str(), value.as_bytes());
+        }
+    }
+    if !headers.contains_key(CONTENT_LENGTH) {
+        field(CONTENT_LENGTH.as_str(), body.len().to_string().as_bytes());
+    }
+    out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(body);
+    out
 }
 
 /// How much body is taken, and how long that may take.

@@ -71,11 +71,8 @@ impl Setup {
     /// What the provider would send.
     fn genuine(&self) -> (Head, Bytes) {
         let recipe = Recipe {
-            payload: None,
-            event_type: None,
             at: Now::read().wall,
-            spoiled: false,
-            signing_key: None,
+            ..Recipe::default()
         };
         let sample = make(&self.shop, &recipe).unwrap();
         (head(sample.method, None, sample.headers), sample.body)

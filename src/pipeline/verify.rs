@@ -97,6 +97,8 @@ pub struct Proof {
     pub coverage: Coverage,
     /// Label of the secret that matched, if there is one to a proof.
     pub key: Option<Arc<str>>,
+    /// Why nothing was, where the source lets that through: a word of [`Refusal::LABELS`].
+    pub refusal: Option<&'static str>,
 }
 
 impl Verifier {
@@ -298,6 +300,7 @@ impl Verifier {
         let mut proof = Proof {
             coverage: Coverage::None,
             key: None,
+            refusal: None,
         };
         for (position, scheme) in self.schemes.iter().enumerate() {
             let Proved { key, coverage } = scheme.check(&facts, evidence.piece(position), now)?;
@@ -317,6 +320,7 @@ impl Verified {
         let proof = Proof {
             coverage: Coverage::None,
             key: None,
+            refusal: None,
         };
         Self {
             inbound,

@@ -140,6 +140,7 @@ impl Shape {
         headers.text("hookgate_request_id", &*delivery.request_id);
         headers.text("hookgate_verified", delivery.coverage.label());
         headers.optional("hookgate_key", delivery.key.as_deref());
+        headers.optional("hookgate_unverified", delivery.unverified.as_deref());
         headers.optional("hookgate_schema", delivery.schema.as_deref());
         if let Some(BatchPlace { name, index, size }) = &delivery.batch {
             headers.text("hookgate_batch", &**name);

@@ -63,6 +63,7 @@ fn delivery(number: u64) -> Delivery {
         request_id: Arc::from("r-1"),
         coverage: Coverage::Full,
         key: Some(Arc::from("2026")),
+        unverified: None,
         schema: None,
         batch: None,
         lane: Lane::Main,

@@ -31,6 +31,8 @@ mod guide;
 #[cfg(test)]
 mod handshakes;
 #[cfg(test)]
+mod operator;
+#[cfg(test)]
 mod path;
 #[cfg(test)]
 mod replay;

@@ -67,7 +67,8 @@ fn a_file_that_cannot_be_read_does_not_hide_the_next() {
 #[test]
 fn without_json_only_what_was_judged_is_data() {
     let (exit, lines) = run_over(&["absent", "request"], false);
-    assert_eq!((exit, lines.len()), (Exit::Failure, 1));
+    // A line with the verdict, and one with a remark.
+    assert_eq!((exit, lines.len()), (Exit::Failure, 2));
     assert!(lines[0].contains("signature_absent"), "{lines:?}");
 }
 

@@ -249,9 +249,9 @@ async fn a_failed_proof_is_counted_by_its_reason_and_told_to_nobody_but_the_oper
     assert!(!answer.contains("X-Signature"), "{answer}");
     let name = "hookgate_refusals_total{source=\"shop\",reason=\"signature_absent\"}";
     assert_eq!(setup.books()[name], 1.0);
-    let seen = tail.try_recv().unwrap();
+    let told = tail.try_recv().unwrap();
     assert_eq!(
-        seen.detail.as_deref(),
+        told.seen.detail.as_deref(),
         Some("no signature: X-Signature is absent")
     );
 }
@@ -536,7 +536,9 @@ async fn tail_sees_what_the_log_says() {
     let setup = setup(Act::Read(Ok(accepted())));
     let mut tail = setup.watch.listen();
     setup.send(POST).await;
-    let seen = tail.try_recv().unwrap();
+    let told = tail.try_recv().unwrap();
+    assert!(told.request.is_none());
+    let seen = &told.seen;
     assert_eq!(seen.source.as_deref(), Some("shop"));
     assert_eq!(
         (seen.outcome, seen.status, seen.reason),

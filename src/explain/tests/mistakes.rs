@@ -47,7 +47,7 @@ fn what_was_tried_is_told_without_the_secret_and_without_the_signature() {
                  `1760000000` (0s before the moment of judgement) + `:` + `POST` + `:` + the URL \
                  https://hooks.example.com/erp and the query + `:` + header X-Id (`7`) + `.` + the \
                  body (21 bytes)";
-    let told = check(&judge, &saved(&wrong), "signature_mismatch", words).detail;
+    let told = check(&judge, &saved(&wrong), "signature_mismatch", words).whole();
     for source in [&judge, &other] {
         let signed = request(source, BODY);
         let signature = signed.head.headers["x-signature"].to_str().unwrap();
@@ -63,7 +63,7 @@ fn how_far_the_clocks_are_apart_is_told_when_nothing_fits() {
         (1_759_999_990, "(10s after the moment of judgement)"),
     ] {
         let now = Now::at(Timestamp::from_second(second).unwrap());
-        let told = explain(&source(), &wrong, now).detail;
+        let told = explain(&source(), &wrong, now).whole();
         assert!(told.contains(words), "{told}");
     }
 }
@@ -202,7 +202,7 @@ fn bodies_that_were_written_again() {
         &saved_with(&request(&source(), "{}"), "\n", unsorted.as_bytes()),
         now(),
     );
-    assert!(!told.detail.contains("alphabetical"), "{told:?}");
+    assert!(!told.whole().contains("alphabetical"), "{told:?}");
 }
 
 #[test]
@@ -227,7 +227,7 @@ fn an_event_of_the_test_mode_under_the_live_secret() {
         &saved(&request(&source_with(scheme(), "x"), BODY)),
         now(),
     );
-    assert!(!told.detail.contains("mode have"), "{told:?}");
+    assert!(!told.whole().contains("mode have"), "{told:?}");
 }
 
 #[test]
@@ -271,14 +271,14 @@ fn a_request_of_another_provider() {
     );
     let file = saved(&request(&source_with(scheme(), "other"), BODY));
     let told = explain(&source(), &file, now());
-    assert!(!told.detail.contains("as the provider"), "{told:?}");
+    assert!(!told.whole().contains("as the provider"), "{told:?}");
     // Its own, and what everybody may have.
     for (provider, header) in [
         ("github", "X-Hub-Signature-256"),
         ("stripe", "Authorization"),
     ] {
         let told = explain(&of(Some(provider)), &from(header), now());
-        assert!(!told.detail.contains("as the provider"), "{told:?}");
+        assert!(!told.whole().contains("as the provider"), "{told:?}");
     }
 }
 
@@ -288,9 +288,12 @@ fn secrets_that_are_swapped() {
         name: Arc::from(name),
         ..source
     };
-    let all = |judge: &Source, others: &[Source], file: &[u8]| {
-        let all = others.iter().chain(std::iter::once(judge));
-        let told = explain_among(judge, all, file, None, &Nowhere, now()).detail;
+    let all = |judge: &Source, other: Source, file: &[u8]| {
+        let neighbours = Neighbours {
+            sources: &[Arc::new(other)],
+            paths: &[],
+        };
+        let told = explain_among(judge, &neighbours, file, None, &Nowhere, now()).whole();
         assert!(!told.contains("s3cr3t"), "{told}");
         told
     };
@@ -298,7 +301,7 @@ fn secrets_that_are_swapped() {
     let test = named("test", source_with(scheme(), "s3cr3t-test"));
     let told = all(
         &live,
-        &[test],
+        test,
         &saved(&request(&source_with(scheme(), "s3cr3t-test"), BODY)),
     );
     assert!(
@@ -313,7 +316,7 @@ fn secrets_that_are_swapped() {
     );
     let told = all(
         &live,
-        &[other],
+        other,
         &saved(&request(&source_with(scheme(), "s3cr3t-test"), BODY)),
     );
     assert!(
@@ -332,7 +335,7 @@ fn secrets_that_are_swapped() {
     let file = format!("POST /erp HTTP/1.1\nX-Token: s3cr3t-b\n\n{BODY}");
     let told = all(
         &token("s3cr3t-a"),
-        &[named("b", token("s3cr3t-b"))],
+        named("b", token("s3cr3t-b")),
         file.as_bytes(),
     );
     assert!(told.contains("the source b would take it"), "{told}");
@@ -340,7 +343,7 @@ fn secrets_that_are_swapped() {
     let file = format!("POST /erp HTTP/1.1\nX-Token: nobody's\n\n{BODY}");
     let told = all(
         &token("s3cr3t-a"),
-        &[named("b", token("s3cr3t-b"))],
+        named("b", token("s3cr3t-b")),
         file.as_bytes(),
     );
     assert!(
@@ -349,8 +352,185 @@ fn secrets_that_are_swapped() {
     );
     let told = all(
         &live,
-        &[named("twin", source_with(scheme(), "s3cr3t-live"))],
+        named("twin", source_with(scheme(), "s3cr3t-live")),
         &saved(&request(&live, BODY)),
     );
     assert!(!told.contains("twin"), "{told}");
+}
+
+#[test]
+fn a_token_with_something_around_it() {
+    let judge = |prefix: Option<&str>, secret: &str| {
+        let scheme = RawScheme {
+            algorithm: Some("token".to_owned()),
+            signature: vec!["header:Authorization".to_owned()],
+            prefix: prefix.map(str::to_owned),
+            ..RawScheme::default()
+        };
+        source_with(scheme, secret)
+    };
+    let mismatch = "token_mismatch";
+    let bearer = Some("Bearer ");
+    for (prefix, secret, sent, reason, words) in [
+        (
+            None,
+            "\"s3cr3t\"",
+            "s3cr3t",
+            mismatch,
+            "quotes around the secret `main`",
+        ),
+        (
+            None,
+            "s3cr3t \n",
+            "s3cr3t",
+            mismatch,
+            "quotes around the secret `main`",
+        ),
+        (
+            None,
+            "s3cr3t",
+            "'s3cr3t'",
+            mismatch,
+            "the sender has to leave them out",
+        ),
+        (
+            None,
+            "s3cr3t",
+            "S3CR3T",
+            mismatch,
+            "capital and small letters",
+        ),
+        (None, "s3cr3t-long", "s3cr3t-l", mismatch, "it was cut"),
+        (
+            None,
+            "s3cr3t",
+            "Bearer s3cr3t",
+            mismatch,
+            "what comes before it, `Bearer `",
+        ),
+        (
+            bearer,
+            "Bearer s3cr3t",
+            "Bearer s3cr3t",
+            mismatch,
+            "that is the `prefix`",
+        ),
+        (
+            bearer,
+            "s3cr3t",
+            "s3cr3t",
+            "signature_prefix",
+            "has to write `Bearer ` before it",
+        ),
+        (
+            bearer,
+            "s3cr3t",
+            "bearer s3cr3t",
+            "signature_prefix",
+            "it begins with `bearer `",
+        ),
+        (
+            bearer,
+            "s3cr3t",
+            "other",
+            "signature_prefix",
+            "the sender leaves `Bearer ` out",
+        ),
+        (
+            None,
+            "s3cr3t",
+            "other",
+            mismatch,
+            "most likely the secret is another one",
+        ),
+    ] {
+        let file = format!("POST /erp HTTP/1.1\nAuthorization: {sent}\n\n{BODY}");
+        let told = explain(&judge(prefix, secret), file.as_bytes(), now());
+        assert_eq!(told.reason, reason, "{told:?}");
+        assert!(told.whole().contains(words), "{sent}: {told:?}");
+    }
+}
+
+#[test]
+fn a_header_that_says_what_it_is_about_is_no_signature() {
+    let file = format!("POST /erp HTTP/1.1\nX-Signed-Event: push\n\n{BODY}");
+    let words = "no header of the request looks like it";
+    check(&source(), file.as_bytes(), "signature_absent", words);
+}
+
+#[test]
+fn user_and_password_that_are_not_written_as_basic() {
+    let scheme = RawScheme {
+        algorithm: Some("basic".to_owned()),
+        ..RawScheme::default()
+    };
+    let judge = source_with(scheme, "user:s3cr3t");
+    for (sent, reason, words) in [
+        (
+            "user:s3cr3t",
+            "signature_undecodable",
+            "they have to be in base64",
+        ),
+        (
+            "Basic user:s3cr3t",
+            "signature_undecodable",
+            "they have to be in base64",
+        ),
+        (
+            "dXNlcjpzM2NyM3Q=",
+            "signature_undecodable",
+            "the word `Basic` is missing",
+        ),
+        (
+            "Basic dXNlcjpTM0NSM1Q=",
+            "token_mismatch",
+            "capital and small letters",
+        ),
+    ] {
+        let file = format!("POST /erp HTTP/1.1\nAuthorization: {sent}\n\n{BODY}");
+        check(&judge, file.as_bytes(), reason, words);
+    }
+}
+
+#[test]
+fn where_nothing_fits_the_url_is_a_suspect_if_it_is_signed() {
+    let judge = at(OWN, "{timestamp}{url}{body}", &[("main", "s3cr3t")]);
+    let other = at(
+        "https://elsewhere/x",
+        "{timestamp}{url}{body}",
+        &[("main", "s3cr3t")],
+    );
+    let words = "another URL than https://hooks.example.com/erp (see `public_url`)";
+    mismatch(&other, &judge, words);
+    let bodies = at(OWN, "{timestamp}{body}", &[("main", "s3cr3t")]);
+    let wrong = at(OWN, "{timestamp}{body}", &[("main", "another")]);
+    let told = explain(&bodies, &saved(&request(&wrong, BODY)), now());
+    assert!(!told.whole().contains("public_url"), "{told:?}");
+}
+
+#[test]
+fn nothing_is_at_a_loss_beside_what_explains_it() {
+    let shopify = Source {
+        provider: Some("shopify".to_owned()),
+        ..source()
+    };
+    let file = format!("POST /erp HTTP/1.1\nStripe-Signature: t=1,v1=00\n\n{BODY}");
+    let words = "as the provider `stripe` sends it";
+    let told = check(&shopify, file.as_bytes(), "signature_absent", words);
+    assert!(
+        !told.whole().contains("the request has stripe-signature;"),
+        "{told:?}"
+    );
+    assert_eq!(told.remarks.len(), 1, "{told:?}");
+    let neighbours = Neighbours {
+        sources: &[Arc::new(Source {
+            name: Arc::from("test"),
+            ..source_with(scheme(), "s3cr3t-test")
+        })],
+        paths: &[],
+    };
+    let file = saved(&request(&source_with(scheme(), "s3cr3t-test"), BODY));
+    let told = explain_among(&source(), &neighbours, &file, None, &Nowhere, now()).whole();
+    assert!(told.contains("the source test would take it"), "{told}");
+    assert!(!told.contains("none of the usual mistakes"), "{told}");
 }

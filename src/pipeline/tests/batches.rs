@@ -398,10 +398,8 @@ async fn a_sample_of_lines_is_lines() {
         let setup = setup("", &shop);
         let recipe = Recipe {
             payload: payload.map(|text: &str| Bytes::copy_from_slice(text.as_bytes())),
-            event_type: None,
             at: Now::read().wall,
-            spoiled: false,
-            signing_key: None,
+            ..Recipe::default()
         };
         let sample = make(&setup.shop, &recipe).unwrap();
         assert_eq!(sample.headers["content-type"], "application/x-ndjson");
@@ -422,11 +420,8 @@ async fn a_sample_of_a_batch_is_a_batch() {
         let setup = setup("", &format!("provider = \"{provider}\""));
         for n in 0..2 {
             let recipe = Recipe {
-                payload: None,
-                event_type: None,
                 at: Now::read().wall,
-                spoiled: false,
-                signing_key: None,
+                ..Recipe::default()
             };
             let sample = make(&setup.shop, &recipe).unwrap();
             let query = sample.target.split_once('?').map(|(_, query)| query);

@@ -7,9 +7,11 @@ mod body;
 mod make_up;
 mod mode;
 mod rewrite;
+mod token;
 mod url;
 
 use std::borrow::Cow;
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use http::HeaderMap;
@@ -22,7 +24,7 @@ use crate::pipeline::verify::key::{Encoding, KeyForm};
 use crate::pipeline::verify::mac::Algorithm;
 use crate::pipeline::verify::scheme::{Kind, Method, Scheme, Signing};
 use crate::pipeline::verify::signature::{Sent, Spot};
-use crate::pipeline::verify::stamp::{StampSpot, Unit};
+use crate::pipeline::verify::stamp::{Stamp, StampSpot, Unit};
 use crate::pipeline::verify::template::{Given, Part, Template};
 use crate::pipeline::verify::{Refusal, Verifier};
 
@@ -31,6 +33,9 @@ const ALIKE_MIN: f64 = 0.75;
 
 /// Longest beginning of a signature that is shown, when it looks like a prefix.
 const PREFIX_SHOWN_BYTES_MAX: usize = 12;
+
+/// Words in the names of headers that say what it is about: they look like a provider's others.
+const ABOUT: [&str; 3] = ["event", "delivery", "topic"];
 
 /// Words in the names of headers that prove something.
 const TELLING: [&str; 6] = ["signature", "hmac", "token", "auth", "timestamp", "secret"];
@@ -54,7 +59,7 @@ impl Verifier {
     }
 
     /// What a person could change so that this request passes, where one of the usual mistakes
-    /// explains the refusal. `None`: nothing to add to the refusal itself.
+    /// explains the refusal.
     pub(crate) fn diagnose(
         &self,
         inbound: &Inbound,
@@ -64,30 +69,35 @@ impl Verifier {
         let facts = Facts::of(inbound);
         let scheme = self.failed(&facts, now)?;
         match refusal {
-            Refusal::Absent(_) | Refusal::FieldAbsent(_) | Refusal::TimestampAbsent(_) => {
-                Some(scheme.similar_headers(&facts.head.headers))
-            }
             Refusal::Prefix { .. } => scheme.other_prefix(&facts),
-            Refusal::Undecodable { .. } => scheme.other_encoding(&facts),
-            Refusal::Mismatch(_) if matches!(scheme.kind, Kind::Message(_)) => Some(
-                "most likely the secret is another one, or the sender knows another address than \
-                 `public_url`"
-                    .to_owned(),
-            ),
+            Refusal::Undecodable { .. } => match scheme.kind {
+                Kind::Basic => scheme.basic_mistake(&facts),
+                _ => scheme.other_encoding(&facts),
+            },
             Refusal::Mismatch(_) => {
                 let mistake = scheme.mistake(&facts);
-                let mistake = mistake.or_else(|| scheme.other_length(&facts));
-                Some(mistake.unwrap_or_else(|| unexplained(&facts)))
+                mistake.or_else(|| scheme.other_length(&facts))
             }
             Refusal::WrongToken(_) => scheme.token_mistake(&facts),
             Refusal::BadToken(fault) => match &scheme.kind {
                 Kind::Jwt(jwt) => jwt.mistake(&scheme.signature, &facts, fault),
                 _ => None,
             },
-            Refusal::TimestampUnreadable { .. }
-            | Refusal::Stale { .. }
-            | Refusal::Future { .. } => scheme.other_unit(&facts, now),
-            Refusal::Ambiguous(_)
+            Refusal::Stale { .. } => {
+                let unit = scheme.other_unit(&facts, now);
+                Some(unit.unwrap_or_else(|| {
+                    "the signature itself is genuine; a saved request is judged as of its own time \
+                     with --at"
+                        .to_owned()
+                }))
+            }
+            Refusal::TimestampUnreadable { .. } | Refusal::Future { .. } => {
+                scheme.other_unit(&facts, now)
+            }
+            Refusal::Absent(_)
+            | Refusal::FieldAbsent(_)
+            | Refusal::TimestampAbsent(_)
+            | Refusal::Ambiguous(_)
             | Refusal::NotListed { .. }
             | Refusal::TooMany(_)
             | Refusal::FieldUnsafe(_)
@@ -116,6 +126,26 @@ impl Verifier {
 }
 
 impl Verifier {
+    /// Where to look, when nothing that was tried explains the refusal.
+    pub(crate) fn at_a_loss(&self, inbound: &Inbound, now: Now, refusal: &Refusal) -> Vec<String> {
+        let facts = Facts::of(inbound);
+        let Some(scheme) = self.failed(&facts, now) else {
+            return Vec::new();
+        };
+        let beside_signature = |stamp: &Stamp| matches!(stamp.spot, StampSpot::Item(_));
+        match refusal {
+            Refusal::TimestampAbsent(_) if scheme.stamp.as_ref().is_some_and(beside_signature) => {
+                Vec::new()
+            }
+            Refusal::Absent(_) | Refusal::FieldAbsent(_) | Refusal::TimestampAbsent(_) => {
+                vec![scheme.similar_headers(&facts.head.headers)]
+            }
+            Refusal::Mismatch(_) => scheme.unexplained(&facts),
+            Refusal::WrongToken(_) => vec!["most likely the secret is another one".to_owned()],
+            _ => Vec::new(),
+        }
+    }
+
     /// The scheme of a refused request that does not pass.
     fn failed(&self, facts: &Facts<'_>, now: Now) -> Option<&Scheme> {
         // What was fetched is not at hand any more: such a scheme is the one that failed when no
@@ -160,6 +190,23 @@ impl Scheme {
         ))
     }
 
+    fn unexplained(&self, facts: &Facts<'_>) -> Vec<String> {
+        let url = match &self.kind {
+            Kind::Message(_) => {
+                return vec![
+                    "most likely the secret is another one, or the sender knows another address \
+                     than `public_url`"
+                        .to_owned(),
+                ];
+            }
+            Kind::Signed(signing) if signing.template.any(|it| matches!(it, Part::Url(_))) => {
+                self.url.as_deref()
+            }
+            _ => None,
+        };
+        unexplained(facts, url)
+    }
+
     /// What is configured, to be changed in one thing at a time.
     fn trial<'a>(&'a self, sent: &'a [Sent<'a>]) -> Option<Trial<'a>> {
         let Kind::Signed(signing) = &self.kind else {
@@ -183,13 +230,18 @@ impl Scheme {
             .map(http::HeaderName::as_str)
             .filter(|name| !wanted.iter().any(|wanted| wanted == name))
             .filter(|name| {
+                let has = |words: &[&str]| words.iter().any(|word| name.contains(word));
                 let is_alike = |wanted: &&str| strsim::jaro_winkler(wanted, name) >= ALIKE_MIN;
-                wanted.iter().any(is_alike) || TELLING.iter().any(|word| name.contains(word))
+                has(&TELLING) || (wanted.iter().any(is_alike) && !has(&ABOUT))
             })
             .collect();
         similar.sort_unstable();
         match similar.as_slice() {
-            [] => "no header of the request looks like it".to_owned(),
+            [] => {
+                "no header of the request looks like it: does the provider have a secret to sign \
+                 with?"
+                    .to_owned()
+            }
             similar => format!("the request has {}", similar.join(", ")),
         }
     }
@@ -217,15 +269,6 @@ impl Scheme {
             }));
         }
         names
-    }
-
-    fn other_prefix(&self, facts: &Facts<'_>) -> Option<String> {
-        let bare = self.signature.without_prefix();
-        let sent = bare.sent(facts).ok()?;
-        Some(match beginning(&sent.first()?.text) {
-            Some((beginning, _)) => format!("it begins with `{beginning}`"),
-            None => "it has no prefix; should `prefix` be left out?".to_owned(),
-        })
     }
 
     fn other_encoding(&self, facts: &Facts<'_>) -> Option<String> {
@@ -297,27 +340,6 @@ impl Scheme {
             "the signature has {length} bytes, and one of {} has {wanted}: {why}",
             signing.method.name()
         ))
-    }
-
-    fn token_mistake(&self, facts: &Facts<'_>) -> Option<String> {
-        let sent = self.signature.sent(facts).ok()?;
-        for key in &self.keys {
-            let secret = key.secret.expose();
-            if secret.trim_ascii() != secret {
-                return Some(format!(
-                    "the secret `{}` begins or ends with white space: is that meant?",
-                    key.label
-                ));
-            }
-            for sent in &sent {
-                if sent.text.ends_with(secret) && sent.text.len() > secret.len() {
-                    let what = "the secret stands at the end of what was sent: set `prefix` to \
-                                what comes before it";
-                    return Some(what.to_owned());
-                }
-            }
-        }
-        None
     }
 
     fn other_unit(&self, facts: &Facts<'_>, now: Now) -> Option<String> {
@@ -411,31 +433,34 @@ fn written_otherwise(secret: &[u8]) -> Vec<(&'static str, &'static str, Vec<u8>)
 }
 
 /// What is left to say when no usual mistake explains it.
-fn unexplained(facts: &Facts<'_>) -> String {
-    if is_short(facts) {
-        return "none of the usual mistakes explains it: the body is not all that was sent, so no \
-                secret can match"
-            .to_owned();
+fn unexplained(facts: &Facts<'_>, url: Option<&str>) -> Vec<String> {
+    if let Some(what) = other_body_length(facts) {
+        return vec![format!(
+            "none of the usual mistakes explains it: the body is {what}, so no secret can match"
+        )];
     }
-    let mut told =
-        "none of the usual mistakes explains it: most likely the secret is another one, \
-                    or the body was changed on its way"
-            .to_owned();
-    for hint in [body::written_again(facts), mode::of(facts)]
-        .into_iter()
-        .flatten()
-    {
-        told.push_str("; ");
-        told.push_str(&hint);
-    }
-    told
+    let url = url.map_or(String::new(), |url| {
+        format!("the provider was told another URL than {url} (see `public_url`), ")
+    });
+    let told = format!(
+        "none of the usual mistakes explains it: most likely the secret is another one, {url}or \
+         the body was changed on its way"
+    );
+    let hints = [body::written_again(facts), mode::of(facts)];
+    std::iter::once(told)
+        .chain(hints.into_iter().flatten())
+        .collect()
 }
 
-/// Whether less of a body is there than its sender announced.
-fn is_short(facts: &Facts<'_>) -> bool {
-    let announced = facts.head.headers.get(http::header::CONTENT_LENGTH);
-    let announced = announced.and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
-    announced.is_some_and(|announced| announced > facts.body.len())
+/// How a body differs in length from the one that its sender announced.
+fn other_body_length(facts: &Facts<'_>) -> Option<&'static str> {
+    let announced = facts.head.headers.get(http::header::CONTENT_LENGTH)?;
+    let announced = announced.to_str().ok()?.parse::<usize>().ok()?;
+    match announced.cmp(&facts.body.len()) {
+        Ordering::Greater => Some("not all that was sent"),
+        Ordering::Less => Some("more than what was sent"),
+        Ordering::Equal => None,
+    }
 }
 
 fn cut_or_more(actual: usize, wanted: usize) -> &'static str {

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue};
 use jiff::Timestamp;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use uuid::{NoContext, Uuid};
 
 use crate::pipeline::arrival::Head;
 use crate::pipeline::expr::facts::Facts;
-use crate::pipeline::expr::{Expr, Found, Place};
+use crate::pipeline::expr::{Expr, Found, Place, unescaped};
 use crate::pipeline::verify::Verifier;
 use crate::pipeline::verify::assertion::Rule;
 use crate::pipeline::verify::basic;
@@ -111,17 +111,28 @@ impl Expr {
     /// Gives an example the members that this expression reads, where it is an object without
     /// them.
     pub fn make_room(&self, example: &mut Value) {
-        let Value::Object(members) = example else {
-            return;
-        };
         for place in self.places() {
             if let Place::Json(pointer) = place
-                && let Some(name) = pointer.strip_prefix('/')
-                && !name.contains(['/', '~'])
+                && example.pointer(pointer).is_none()
             {
-                members.entry(name).or_insert_with(|| Value::from("0"));
+                make_room(example, pointer);
             }
         }
+    }
+}
+
+/// Makes the members that a pointer leads through, as long as it leads through objects.
+fn make_room(mut value: &mut Value, pointer: &str) {
+    let mut names = pointer.split('/').skip(1).map(unescaped).peekable();
+    while let Some(name) = names.next() {
+        let Value::Object(members) = value else {
+            return;
+        };
+        let is_last = names.peek().is_none();
+        value = members.entry(name).or_insert_with(|| match is_last {
+            true => Value::from("0"),
+            false => Value::Object(Map::new()),
+        });
     }
 }
 
@@ -215,8 +226,9 @@ impl Scheme {
     /// In place of a key that is fetched: whoever signs has it.
     fn stand_in(&self, private_key: Option<&Secret>) -> Result<Key, String> {
         let secret = private_key.cloned().ok_or(
-            "the key is fetched from where the request says: make one for trying, have it found \
-             there (`resolve` in [fetch]), and give it as the signing key",
+            "the provider's key is fetched from where the request says. To play the provider, make \
+             a key of your own, have it found there (`resolve` in [fetch]), and give it (its \
+             private half, where it has one) with --signing-key FILE",
         )?;
         let ready = match &self.kind {
             Kind::Signed(Signing {
@@ -342,8 +354,9 @@ fn fill_in(signing: &Signing, head: &mut Head, at: Timestamp) -> Result<(), Stri
 /// What to say to somebody who has only the public key.
 pub(super) fn needs_private_key(algorithm: PublicAlgorithm) -> String {
     format!(
-        "{} is made with the sender's private key, and here is only the public one: make a pair \
-         for trying, and give its private key as the signing key",
+        "{} is made with the sender's private key, and here is only the public one: to play the \
+         sender, make a pair of your own, put its public key into `secrets`, and give the private \
+         one with --signing-key FILE",
         algorithm.name()
     )
 }

@@ -226,7 +226,8 @@ fn insecure_none_proves_nothing() {
         proof,
         Proof {
             coverage: Coverage::None,
-            key: None
+            key: None,
+            refusal: None
         }
     );
     assert!(!compile(plain()).is_insecure());

@@ -150,7 +150,7 @@ fn who_has_the_key_can_sign() {
     let body = vector.inbound.body.clone();
     let pair = pair("rsa-pkcs1-sha256", "pem").unwrap();
     let what = verifier.sign(&mut head, &body, vector.now, None);
-    assert!(what.unwrap_err().contains("signing key"));
+    assert!(what.unwrap_err().contains("--signing-key"));
     verifier
         .sign(&mut head, &body, vector.now, Some(&pair.private))
         .unwrap();

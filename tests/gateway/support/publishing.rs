@@ -68,6 +68,7 @@ pub(crate) fn event(number: u32, source: &str, routing_key: &str) -> Delivery {
         request_id: Arc::from("r"),
         coverage: Coverage::Full,
         key: None,
+        unverified: None,
         schema: None,
         batch: None,
         lane: Lane::Main,

@@ -51,6 +51,7 @@ async fn fill(path: &Path, events: u32, body: usize) -> u64 {
                 request_id: "0".into(),
                 coverage: Coverage::Full,
                 key: None,
+                unverified: None,
                 schema: None,
                 batch: None,
                 lane: Lane::Main,

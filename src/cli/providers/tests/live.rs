@@ -53,18 +53,18 @@ const WANTED: &[(&str, u16, Option<&str>, &str)] = &[
 
 /// Providers that `hookgate send` cannot play, with the words in which it says why.
 const UNSIGNED: &[(&str, &str)] = &[
-    ("asana", "there is no secret to sign with"),
-    ("connectwise", "the key is fetched"),
+    ("asana", "hookgate enroll asana"),
+    ("connectwise", "--signing-key FILE"),
     ("eventgrid-entra", "the issuer's private key"),
     ("eventgrid-entra-cloudevents", "the issuer's private key"),
     ("fusionauth", "the issuer's private key"),
     ("msgraph-rich", "the issuer's private key"),
-    ("notion", "there is no secret to sign with"),
+    ("notion", "hookgate enroll notion"),
     ("oidc", "the issuer's private key"),
-    ("paypal-cert-url", "the key is fetched"),
+    ("paypal-cert-url", "--signing-key FILE"),
     ("plaid", "the issuer's private key"),
     ("pubsub", "the issuer's private key"),
-    ("sns", "there is no secret to sign with"),
+    ("sns", "explain --evidence"),
 ];
 
 /// A source of a provider in a pipeline, with its sender's private key if there is one.
@@ -96,11 +96,9 @@ fn live(provider: &Provider) -> (Setup, Option<Secret>) {
 
 fn recipe(signing_key: Option<&Secret>) -> Recipe {
     Recipe {
-        payload: None,
-        event_type: None,
         at: Now::read().wall,
-        spoiled: false,
         signing_key: signing_key.cloned(),
+        ..Recipe::default()
     }
 }
 

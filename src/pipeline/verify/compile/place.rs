@@ -4,8 +4,8 @@ use crate::config::raw::{RawList, RawScheme};
 use crate::pipeline::expr::{Header, Place};
 use crate::pipeline::verify::compile::{Asked, Compiler};
 use crate::pipeline::verify::signature::{List, Named, Signature, Spot};
-use crate::pipeline::verify::template::Template;
 use crate::pipeline::verify::sns;
+use crate::pipeline::verify::template::Template;
 use crate::pipeline::verify::words::config_value;
 
 /// Where `basic` looks when the configuration does not say.

@@ -71,7 +71,11 @@ impl Scheme {
                 let url = self.url.as_deref().unwrap_or_default();
                 let query = facts.head.query.as_ref();
                 let and = query.map_or(" without a query", |_| " and the query");
-                format!("the URL {url}{and}")
+                let or = match self.other_urls.len() {
+                    0 => "",
+                    _ => " (or as `url_variants` has it)",
+                };
+                format!("the URL {url}{or}{and}")
             }
             Part::Secret => "the secret".to_owned(),
             Part::Sns => "the fields of the message that SNS signs".to_owned(),

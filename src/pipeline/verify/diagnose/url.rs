@@ -10,6 +10,7 @@ use crate::pipeline::arrival::Head;
 use crate::pipeline::expr::facts::Facts;
 use crate::pipeline::verify::scheme::{Scheme, Signing};
 use crate::pipeline::verify::template::Part;
+use crate::pipeline::verify::url::UrlVariant;
 
 /// Most URLs that are tried: what is in the headers is a stranger's, and each costs a signature.
 const URLS_MAX: usize = 128;
@@ -47,10 +48,20 @@ impl Scheme {
                 url: Some(other.clone()),
                 ..trial.clone()
             };
-            let what = format!("it matches for the URL {other}, but `public_url` makes it {url}");
-            trial.holds(facts).then_some(what)
+            trial.holds(facts).then(|| mismatch(url, &other))
         })
     }
+}
+
+/// What to do about it.
+fn mismatch(url: &str, signed: &str) -> String {
+    let mut variants = UrlVariant::ALL.into_iter();
+    let variant = variants.find(|(_, variant)| variant.of(url).as_deref() == Some(signed));
+    let remedy = match variant {
+        Some((name, _)) => format!("add `url_variants = [\"{name}\"]`"),
+        None => "correct that, or the URL at the provider".to_owned(),
+    };
+    format!("it matches for the URL {signed}, but `public_url` makes it {url}: {remedy}")
 }
 
 /// Every scheme with every host, port and path that the request knows of.

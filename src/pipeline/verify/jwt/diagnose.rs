@@ -104,11 +104,12 @@ impl Jwt {
         let names: Vec<String> = keys
             .map(|key| match &key.kid {
                 Some(kid) => format!("`{}`", shown(kid)),
-                None => "one without a name".to_owned(),
+                None => "without a name".to_owned(),
             })
             .collect();
         match names.get(..KIDS_SHOWN_MAX).unwrap_or(&names) {
             [] => "no key is known".to_owned(),
+            [only] if names.len() == 1 => format!("one key is known: {only}"),
             shown => format!("{} keys are known: {}", names.len(), shown.join(", ")),
         }
     }
@@ -136,6 +137,10 @@ impl Jwt {
 /// How something that is no token may have been meant.
 fn written(text: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(text).ok()?;
+    if text.trim_matches(['"', '\'']) != text {
+        let what = "there are quotes around it, which the sender has to leave out";
+        return Some(what.to_owned());
+    }
     if text.trim() != text || text.contains(' ') {
         let what = "there is white space in it: should `prefix` be `\"Bearer \"`?";
         return Some(what.to_owned());

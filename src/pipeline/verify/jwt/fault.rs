@@ -21,7 +21,7 @@ pub enum TokenFault {
     #[error("no key for this token: its `kid` is {0}")]
     KeyUnknown(String),
     /// No key makes this signature.
-    #[error("the token's signature does not hold ({0} keys tried)")]
+    #[error("the token's signature does not hold (keys tried: {0})")]
     Signature(usize),
     /// A claim that has to be there is not.
     #[error("the token has no claim `{0}`")]

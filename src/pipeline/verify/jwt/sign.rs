@@ -29,7 +29,11 @@ impl Jwt {
         private_key: Option<&Secret>,
     ) -> Result<String, String> {
         if let Origin::Introspection(_) = self.origin {
-            return Err("only the authorization server can issue such a token".to_owned());
+            return Err(
+                "only the authorization server can issue such a token: get one there, and send it \
+                 with `curl`"
+                    .to_owned(),
+            );
         }
         let first = self.fixed.first();
         let algorithm = first
@@ -47,9 +51,16 @@ impl Jwt {
             (Some((_, signature)), _) => signature,
             (None, Some(private_key)) => algorithm.sign(private_key.expose(), text.as_bytes())?,
             (None, None) => {
+                let where_to = match self.origin {
+                    Origin::Jwks(_) => {
+                        "have its public key found in the key set (`resolve` in [fetch])"
+                    }
+                    _ => "put its public key into `secrets`",
+                };
                 return Err(format!(
-                    "{} is made with the issuer's private key, and here is only the public one: \
-                     make a pair for trying, and give its private key as the signing key",
+                    "{} is made with the issuer's private key, and here is only the public one: to \
+                     play the issuer, make a pair of your own, {where_to}, and give the private \
+                     key with --signing-key FILE",
                     algorithm.name()
                 ));
             }

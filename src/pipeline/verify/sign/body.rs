@@ -133,7 +133,13 @@ impl Scheme {
         at: Timestamp,
         private_key: Option<&Secret>,
     ) -> Result<String, String> {
-        let key = self.keys.first().ok_or("there is no secret to sign with")?;
+        let key = self.keys.first().ok_or(match self.fetched {
+            Some(_) => {
+                "only the provider can make this proof, with a key that is fetched: have it send a \
+                 test event, or judge a saved one with `hookgate explain --evidence`"
+            }
+            None => "there is no secret to sign with",
+        })?;
         let timestamp = self.stamp.as_ref().map(|stamp| stamp.unit.write(at));
         let text = match &self.kind {
             Kind::Signed(signing) => {
