@@ -106,11 +106,12 @@ impl Sender {
     /// TCP alone.
     pub(crate) async fn tcp(&self) -> Result<TcpStream, String> {
         let connecting = async {
-            let Some(from) = self.from else {
-                return TcpStream::connect(self.address).await;
-            };
             let socket = TcpSocket::new_v4()?;
-            socket.bind(SocketAddr::new(from, 0))?;
+            // Else a body waits for the acknowledgement of its head, some 40 ms.
+            socket.set_nodelay(true)?;
+            if let Some(from) = self.from {
+                socket.bind(SocketAddr::new(from, 0))?;
+            }
             socket.connect(self.address).await
         };
         match timeout(PATIENCE, connecting).await {
