@@ -9,8 +9,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use crate::requests::Request;
 use crate::support::sender::{Client, Sender, Stream, Version};
 
-/// Lines over one connection, where HTTP/2 is spoken.
-pub(crate) const LINES_PER_CONNECTION: usize = 8;
+/// Lines over one connection, where HTTP/2 is spoken: few enough that no connection comes to the
+/// 10,000 requests after which the gateway has senders connect anew.
+pub(crate) const LINES_PER_CONNECTION: usize = 4;
 /// Longest answer that is read.
 const ANSWER_BYTES_MAX: usize = 16 * 1024;
 /// Says that an event was there before.

@@ -63,8 +63,52 @@ impl Injection {
         }
     }
 
-    /// Everything is as before.
+    /// Everything is as before. The process stands still meanwhile: were strace to let go of it in
+    /// the middle of a call that it has made fail, the call would end with `ENOSYS`, which no disk
+    /// ever says.
     pub(crate) async fn stop(mut self) {
+        self.signal(Signal::STOP);
+        let mut at_rest_before = false;
+        eventually("the process to stand still", || {
+            let at_rest = self.is_at_rest();
+            let before = std::mem::replace(&mut at_rest_before, at_rest);
+            async move {
+                (at_rest && before)
+                    .then_some(())
+                    .ok_or("it moves".to_owned())
+            }
+        })
+        .await;
+        self.let_go().await;
+        self.signal(Signal::CONT);
+    }
+
+    /// To the process that is traced, if it is still there.
+    fn signal(&self, signal: Signal) {
+        if let Err(error) = kill_process(self.pid, signal) {
+            assert_eq!(error, rustix::io::Errno::SRCH, "a signal for the process");
+        }
+    }
+
+    /// Whether strace has dealt with everything, and sleeps, while every thread stands still; or
+    /// there is nothing left to be dealt with.
+    fn is_at_rest(&self) -> bool {
+        let tracer = state(&format!("/proc/{}", self.strace.id()));
+        let tasks = format!("/proc/{}/task", self.pid.as_raw_nonzero());
+        let Ok(threads) = std::fs::read_dir(tasks) else {
+            return true;
+        };
+        let stands = |thread: &std::fs::DirEntry| {
+            matches!(
+                state(&thread.path().to_string_lossy()),
+                None | Some('t' | 'T' | 'Z')
+            )
+        };
+        tracer.is_none_or(|state| matches!(state, 'S' | 'Z'))
+            && threads.flatten().all(|it| stands(&it))
+    }
+
+    async fn let_go(&mut self) {
         if let Err(error) = kill_process(Pid::from_child(&self.strace), Signal::TERM) {
             // It has ended with the process that it traced, and nobody has waited for it yet.
             assert_eq!(error, rustix::io::Errno::SRCH, "a signal for strace");
@@ -76,6 +120,13 @@ impl Injection {
         })
         .await;
     }
+}
+
+/// One letter, as proc(5) has them; `None` if it is not there any more.
+fn state(folder: &str) -> Option<char> {
+    let stat = std::fs::read_to_string(format!("{folder}/stat")).ok()?;
+    // After the name, which is in parentheses and may hold any others.
+    stat.rsplit_once(')')?.1.trim_start().chars().next()
 }
 
 impl Drop for Injection {

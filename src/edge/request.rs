@@ -143,18 +143,21 @@ impl<D: Decide> Handler for Gateway<D> {
         let version = request.version();
         let tasks = shared.tasks.clone();
         let work = AssertUnwindSafe(shared.take(request, peer)).catch_unwind();
-        match GoesOn::new(work, tasks).await {
-            Ok(response) => response,
-            // The pipeline's panics are caught: this was one before it or after it.
-            Err(_panicked) => {
-                let request_id = Uuid::new_v4().to_string();
-                reply(
-                    &Err(Reject::Defect),
-                    &request_id,
-                    afterwards(version, false),
-                )
-            }
-        }
+        let done = if version >= Version::HTTP_2 {
+            // Many share this connection: beside each other, not one after the other.
+            tasks.spawn(work).await.ok().and_then(Result::ok)
+        } else {
+            GoesOn::new(work, tasks).await.ok()
+        };
+        // The pipeline's panics are caught: this was one before it or after it.
+        done.unwrap_or_else(|| {
+            let request_id = Uuid::new_v4().to_string();
+            reply(
+                &Err(Reject::Defect),
+                &request_id,
+                afterwards(version, false),
+            )
+        })
     }
 
     fn refuse(&self, reject: Reject, peer: Peer) -> Response<Full<Bytes>> {

@@ -158,7 +158,7 @@ async fn a_batch_is_confirmed_by_the_broker_before_it_is_answered() {
     assert!(
         lines
             .iter()
-            .any(|line| line == "meta meta /meta broker yes 0 2025 0 never"),
+            .any(|line| line == "meta meta /meta broker yes 0 2025 0 not known"),
         "{status}"
     );
     assert!(

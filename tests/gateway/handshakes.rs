@@ -373,7 +373,13 @@ async fn explain_says_of_each_saved_handshake_what_becomes_of_it() {
         let word = |key: &str| pair[key].as_str().unwrap_or_default().to_owned();
         let name = word("id").to_lowercase();
         let url: http::Uri = word("url").parse().unwrap();
-        let target = url.path_and_query().unwrap().as_str();
+        // Each to its own source's path, but for a challenge at the host's root.
+        let path = match url.path() {
+            root if root.starts_with("/.well-known/") => root.to_owned(),
+            _ => format!("/{name}"),
+        };
+        let query = url.query().map(|query| format!("?{query}"));
+        let target = path + &query.unwrap_or_default();
         let mut head = format!("{} {target} HTTP/1.1\r\n", word("method"));
         for (name, value) in pair["headers"].as_object().unwrap() {
             head.push_str(&format!("{name}: {}\r\n", value.as_str().unwrap()));

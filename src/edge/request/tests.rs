@@ -32,6 +32,9 @@ struct Scripted {
     heads: Mutex<Vec<Head>>,
 }
 
+/// How long they wait for each other.
+const MEET_WITHIN: Duration = Duration::from_secs(10);
+
 enum Act {
     /// Decides without reading the body.
     Say(Decision),
@@ -41,6 +44,8 @@ enum Act {
     Panic,
     /// Waits to be told to go on; panics at `/panic`.
     Wait,
+    /// Keeps its thread busy until so many do.
+    Meet(usize),
 }
 
 impl Decide for Scripted {
@@ -71,6 +76,16 @@ impl Decide for Scripted {
             Act::Wait => {
                 self.begun.notify_one();
                 self.go_on.notified().await;
+                Ok(accepted())
+            }
+            Act::Meet(all) => {
+                let begun = tokio::time::Instant::now();
+                while self.heads.lock().unwrap().len() < *all {
+                    if begun.elapsed() > MEET_WITHIN {
+                        return Err(Reject::Defect);
+                    }
+                    std::thread::yield_now();
+                }
                 Ok(accepted())
             }
         }
@@ -284,6 +299,19 @@ async fn a_panic_leaves_the_other_streams_of_its_connection_alone() {
     assert_eq!(answer.status(), StatusCode::ACCEPTED);
     let name = "hookgate_rejected_total{source=\"shop\",reason=\"defect\"}";
     assert_eq!(setup.books()[name], 3.0);
+}
+
+/// One long body must not hold up what else a proxy sends over the same connection.
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn streams_of_one_connection_are_worked_on_at_the_same_time() {
+    let setup = setup(Act::Meet(2));
+    let (client, _serving) = served(Protocol::Http2, &terms(), setup.gateway.clone());
+    let (mut sender, _connection) = h2_client(client).await;
+    let answers = [(); 2].map(|()| tokio::spawn(sender.send_request(get("http://h/shop"))));
+    for answer in answers {
+        let answer = answer.await.unwrap().unwrap();
+        assert_eq!(answer.status(), StatusCode::ACCEPTED);
+    }
 }
 
 /// The last thing that a request does is to say what became of it.
