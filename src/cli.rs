@@ -20,6 +20,7 @@ mod version;
 use std::io::{self, IsTerminal as _, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use http::uri::InvalidUri;
@@ -32,6 +33,10 @@ use crate::enrolled;
 use crate::publisher;
 use crate::source::Source;
 use crate::telemetry;
+
+/// What is still being read when a command has ended has so long. With what a drain takes after its
+/// `drain_timeout`, it is below the five seconds that the systemd unit allows.
+const LAST_READS: Duration = Duration::from_millis(500);
 
 /// How a command ended; the codes are a contract with scripts and service managers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,6 +113,9 @@ struct Cli {
     command: Command,
 }
 
+/// The configuration file, where none is named.
+const CONFIG: &str = "gateway.toml";
+
 /// Which configuration.
 #[derive(Clone, Debug, Args)]
 struct ConfigArg {
@@ -116,7 +124,7 @@ struct ConfigArg {
         short,
         long,
         value_name = "FILE",
-        default_value = "gateway.toml",
+        default_value = CONFIG,
         env = "HOOKGATE_CONFIG"
     )]
     config: PathBuf,
@@ -152,7 +160,8 @@ enum Command {
     Journal(journal::JournalArgs),
     /// Publishes events again, under the same message ids: published ones, or those set aside
     Replay(replay::ReplayArgs),
-    /// Waits for the secret that a provider sends in its handshake (Asana, Notion)
+    /// Lets the secret come that a provider sends in its handshake (Asana, Notion), and returns at
+    /// once; `enroll --list` shows whether it came
     Enroll(enroll::EnrollArgs),
     /// Lists the built-in providers, or shows what to do at one of them
     Providers(providers::ProvidersArgs),
@@ -337,13 +346,18 @@ fn recall_enrolled(config: &Config) {
     }
 }
 
-/// A runtime for a command that talks to somebody.
+/// A runtime for a command that talks to somebody. Everything that must be finished is waited for in
+/// `work`: what reads a disk that hangs, or asks for an address, holds nobody up after that.
 fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build();
     match runtime {
-        Ok(runtime) => runtime.block_on(work),
+        Ok(runtime) => {
+            let done = runtime.block_on(work);
+            runtime.shutdown_timeout(LAST_READS);
+            done
+        }
         Err(error) => Err(Failure::new(
             Exit::Failure,
             format!("starting threads: {error}"),

@@ -32,7 +32,7 @@ use jiff::Timestamp;
 
 use crate::authorities::Authorities;
 pub use crate::config::broker::journal_segment_bytes;
-pub use crate::config::compile::ranges::{Ranges, Stamp};
+pub use crate::config::compile::ranges::{Ranges, RangesError, Stamp};
 use crate::config::diagnostic::Diagnostic;
 pub use crate::config::preset::parse as parse_provider;
 pub(crate) use crate::config::reader::did_you_mean;

@@ -24,7 +24,7 @@ use crate::pipeline::handshake::enrolment::{self, NotTaken, Offer};
 use crate::pipeline::handshake::{self, Handshake, HandshakeReply, Unconfirmed};
 use crate::pipeline::schema::VIOLATIONS_MAX;
 use crate::pipeline::split::{Events, Name};
-use crate::pipeline::verify::Verified;
+use crate::pipeline::verify::{Proof, Verified};
 use crate::reject::Reject;
 use crate::source::{OnInvalid, Source};
 
@@ -337,22 +337,12 @@ fn decide(
     if let Err(reject) = source.takes_event(&verified.inbound.head) {
         return Explanation::reject(&reject);
     }
-    let proof = match (verifier.is_insecure(), &verified.proof.key) {
-        (true, _) => "nothing is verified (`insecure-none`)".to_owned(),
-        (false, None) if verified.proof.coverage == Coverage::None => {
-            "nothing was proved".to_owned()
-        }
-        (false, None) => "verified by the client's certificate".to_owned(),
-        (false, Some(key)) => {
-            let coverage = verified.proof.coverage;
-            format!("verified with the secret `{key}`, body coverage: {coverage}")
-        }
-    };
     // A single request has all the room there is.
     let document = source.decode(verified, true, |_bytes| Ok(()));
     let events = document.and_then(|document| source.split(document));
     match events {
         Ok(events) => {
+            let proof = in_words(source, &events.document.verified.proof);
             let read_as = match &events.document.flaw {
                 Some(_) => proof,
                 None => format!("{proof}; read as {}", events.document.read_as),
@@ -360,6 +350,19 @@ fn decide(
             judge(source, &events, read_as)
         }
         Err(reject) => Explanation::reject(&reject),
+    }
+}
+
+/// What was proved of an event that has been read: only then it is known where it stands.
+fn in_words(source: &Source, proof: &Proof) -> String {
+    match (source.verifier().is_insecure(), &proof.key) {
+        (true, _) => "nothing is verified (`insecure-none`)".to_owned(),
+        (false, None) if proof.coverage == Coverage::None => "nothing was proved".to_owned(),
+        (false, None) => "verified by the client's certificate".to_owned(),
+        (false, Some(key)) => {
+            let coverage = proof.coverage;
+            format!("verified with the secret `{key}`, body coverage: {coverage}")
+        }
     }
 }
 

@@ -86,10 +86,12 @@ impl Fetcher {
         tell: watch::Sender<Option<Answer>>,
     ) {
         let shared = Arc::clone(&self.shared);
+        // Before the call is begun: it may end before it is.
+        let owed = (!waits.is_empty()).then(|| Owed::new(errand.clone()));
         self.begin(async move {
-            let answer = match waits {
-                [] => landed(shared.call(&errand)).await,
-                waits => shared.call_later(&errand, waits).await,
+            let answer = match owed {
+                None => landed(shared.call(&errand)).await,
+                Some(owed) => shared.call_later(owed, waits).await,
             };
             let answer = shared.table().land(&errand, answer, Instant::now());
             tell.send_replace(Some(answer));
@@ -202,20 +204,18 @@ impl Shared {
     }
 
     /// Calls after each of these waits, until it goes well.
-    async fn call_later(&self, errand: &Errand, waits: &[Duration]) -> Answer {
-        let mut answer = Err(Unfetched::TooSlow);
+    async fn call_later(&self, mut owed: Owed, waits: &[Duration]) -> Answer {
         for wait in waits {
             sleep(*wait).await;
-            answer = landed(self.call(errand)).await;
-            if answer.is_ok() {
-                tracing::info!(source = %errand.source, url = %errand.target, "a subscription is confirmed");
-                return answer;
+            match landed(self.call(&owed.errand)).await {
+                Ok(document) => {
+                    owed.pay();
+                    return Ok(document);
+                }
+                Err(why) => owed.why = Some(why),
             }
         }
-        if let Err(why) = &answer {
-            give_up(errand, why);
-        }
-        answer
+        Err(owed.why.clone().unwrap_or(Unfetched::TooSlow))
     }
 
     fn count(&self, errand: &Errand, outcome: Result<(), &Unfetched>) {
@@ -239,8 +239,43 @@ impl Shared {
     }
 }
 
+/// A call that nobody waits for, and that was promised by our answer. Dropped before it went well,
+/// at the gateway's end too, it is left to a person.
+struct Owed {
+    errand: Errand,
+    is_paid: bool,
+    /// Why it has not gone well yet; `None`: it was not tried.
+    why: Option<Unfetched>,
+}
+
+impl Owed {
+    fn new(errand: Errand) -> Self {
+        Self {
+            errand,
+            is_paid: false,
+            why: None,
+        }
+    }
+
+    fn pay(&mut self) {
+        self.is_paid = true;
+        let (source, url) = (&self.errand.source, &self.errand.target);
+        tracing::info!(%source, %url, "a subscription is confirmed");
+    }
+}
+
+impl Drop for Owed {
+    fn drop(&mut self) {
+        match &self.why {
+            _ if self.is_paid => {}
+            Some(why) => give_up(&self.errand, why),
+            None => give_up(&self.errand, &"the gateway stops before it is called"),
+        }
+    }
+}
+
 /// What nobody waited for is left to a person, who has to know the whole URL.
-fn give_up(errand: &Errand, why: &Unfetched) {
+fn give_up(errand: &Errand, why: &dyn fmt::Display) {
     let url = errand.target.url();
     tracing::warn!(source = %errand.source, url, error = %why, "a subscription waits for a person to open this URL");
 }

@@ -187,8 +187,10 @@ pub struct JournalMetrics {
 /// What happens on the way to the broker.
 #[derive(Debug)]
 pub struct PublisherMetrics {
-    /// Events that the broker confirmed.
-    pub published: Counter,
+    /// Of the journal's connections, and of senders who wait.
+    pub main: WayMetrics,
+    /// Of the connection of what is parked.
+    pub parked: WayMetrics,
     /// Events that were stored again, to be published again.
     pub replayed: Counter,
     /// Publishes that were confirmed.
@@ -205,12 +207,20 @@ pub struct PublisherMetrics {
     pub confirm_duration: Histogram,
     /// Publishes without a confirm.
     pub in_flight: Gauge,
-    /// Connections that are up.
-    pub connected: Gauge,
-    /// Connections that the broker blocks.
-    pub blocked: Gauge,
     /// Connections lost.
     pub reconnects: Counter,
+}
+
+/// What is told apart by the way that events take, so that lots which are well hide no trouble of
+/// the journal's.
+#[derive(Clone, Debug)]
+pub struct WayMetrics {
+    /// Events that the broker confirmed.
+    pub published: Counter,
+    /// Connections that are up. Nobody counts the lots'.
+    pub connected: Gauge,
+    /// Connections that the broker blocks. Nobody counts the lots'.
+    pub blocked: Gauge,
 }
 
 // === impl Tally ===
@@ -535,8 +545,19 @@ impl PublisherMetrics {
     fn register() -> Self {
         let attempts =
             |result: &'static str| counter!("hookgate_publish_attempts_total", "result" => result);
+        let published =
+            |parked: &'static str| counter!("hookgate_published_total", "parked" => parked);
         Self {
-            published: counter!("hookgate_published_total"),
+            main: WayMetrics {
+                published: published("no"),
+                connected: gauge!("hookgate_broker_connected"),
+                blocked: gauge!("hookgate_broker_blocked"),
+            },
+            parked: WayMetrics {
+                published: published("yes"),
+                connected: Gauge::noop(),
+                blocked: Gauge::noop(),
+            },
             replayed: counter!("hookgate_replayed_total"),
             acks: attempts("ack"),
             nacks: attempts("nack"),
@@ -545,8 +566,6 @@ impl PublisherMetrics {
             errors: attempts("error"),
             confirm_duration: histogram!("hookgate_publish_confirm_duration_seconds"),
             in_flight: gauge!("hookgate_publish_in_flight"),
-            connected: gauge!("hookgate_broker_connected"),
-            blocked: gauge!("hookgate_broker_blocked"),
             reconnects: counter!("hookgate_broker_reconnects_total"),
         }
     }
@@ -679,11 +698,11 @@ fn describe() {
     describe_gauge!("hookgate_publish_in_flight", "Publishes without a confirm");
     describe_gauge!(
         "hookgate_broker_connected",
-        "Connections to the broker that are up"
+        "Connections to the broker that are up, but for that of parked events"
     );
     describe_gauge!(
         "hookgate_broker_blocked",
-        "Connections that the broker blocks"
+        "Connections that the broker blocks, but for that of parked events"
     );
     describe_counter!(
         "hookgate_broker_reconnects_total",

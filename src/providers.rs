@@ -4,6 +4,8 @@
 //! of their own, with `[about]` for people. Adding a provider is adding a file, its name to the
 //! table below, and its vectors to `tests/vectors/`.
 
+use crate::config::{did_you_mean, parse_provider};
+
 /// Embeds every file of the table, in the order of their names.
 macro_rules! embed {
     ($($name:literal),* $(,)?) => {
@@ -143,6 +145,39 @@ pub fn text(name: &str) -> Option<&'static str> {
         .binary_search_by_key(&file.as_str(), |(file, _)| file)
         .ok()?;
     FILES.get(position).map(|(_, text)| *text)
+}
+
+/// Who may be meant by a name that no provider has, ending in a blank; or nothing.
+pub(crate) fn hint(name: &str) -> String {
+    let wanted = name.trim().replace('_', "-").to_lowercase();
+    if wanted.is_empty() {
+        return String::new();
+    }
+    let names = names();
+    if names.contains(&wanted) {
+        return format!("it is written `{wanted}`; ");
+    }
+    let in_title = |name: &str| {
+        let raw = text(name).and_then(|text| parse_provider(text).ok());
+        let title = raw.and_then(|raw| raw.about).map(|about| about.title);
+        let title = title.unwrap_or_default().to_lowercase();
+        let mut words = title.split(|c: char| !c.is_alphanumeric());
+        words.any(|word| word.starts_with(&wanted))
+    };
+    let like = |is_like: &dyn Fn(&str) -> bool| -> Vec<String> {
+        let like = names.iter().filter(|name| is_like(name));
+        like.map(|name| format!("`{name}`")).collect()
+    };
+    let mut found = like(&|name| name.contains(&wanted));
+    if found.is_empty() {
+        found = like(&in_title);
+    }
+    if found.is_empty() {
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        did_you_mean(&wanted, &names)
+    } else {
+        format!("there is {}; ", found.join(", "))
+    }
 }
 
 #[cfg(test)]

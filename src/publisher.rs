@@ -56,7 +56,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config;
 use crate::journal::Journal;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, WayMetrics};
 use crate::secret::Labelled;
 
 use amqp::Amqp;
@@ -246,7 +246,7 @@ fn assemble<B: Broker>(
     let bytes_max = BYTES_IN_FLIGHT_MAX.saturating_mul(connections);
     let board = Board::new(connections);
     // `fed_max` events are all that are unsettled, so the way is never full.
-    let link = |lamp, bounds: Bounds, fed_max| {
+    let link = |lamp, way: &WayMetrics, bounds: Bounds, fed_max| {
         let (feed, fed) = mpsc::channel::<Box<Item>>(fed_max);
         let (queue, direct) = mpsc::channel::<Box<Item>>(bounds.in_flight_max);
         let gate = Arc::new(Gate::default());
@@ -259,6 +259,7 @@ fn assemble<B: Broker>(
             direct,
             gate,
             lamp,
+            way: way.clone(),
             metrics: Arc::clone(&metrics),
         };
         let (broker, nodes) = (Arc::clone(broker), Arc::clone(&nodes));
@@ -269,7 +270,8 @@ fn assemble<B: Broker>(
     let mut feeds = Vec::with_capacity(connections);
     let mut doors = Vec::with_capacity(connections);
     for index in 0..connections {
-        let (link, feed, door) = link(board.lamp(index), bounds, events_max);
+        let way = &metrics.publisher.main;
+        let (link, feed, door) = link(board.lamp(index), way, bounds, events_max);
         main.push(link);
         feeds.push(feed);
         doors.push(door);
@@ -282,7 +284,8 @@ fn assemble<B: Broker>(
         ..bounds
     };
     // Nobody is to look at its lamp: what is parked is told by numbers of its own.
-    let (lots, lots_feed, _) = link(Board::new(1).lamp(0), of_lots, LOT_EVENTS_MAX * LOTS_MAX);
+    let (lamp, way) = (Board::new(1).lamp(0), &metrics.publisher.parked);
+    let (lots, lots_feed, _) = link(lamp, way, of_lots, LOT_EVENTS_MAX * LOTS_MAX);
     let feeds = Feeds {
         journal,
         sidings,

@@ -45,6 +45,10 @@ pub const REQUESTS: &str = "requests";
 /// cannot add it without asking, and nobody here says yes.
 pub const CONSENT: &str = "hookgate-admin";
 
+/// Why nobody is shown whole requests.
+const NO_TOKEN: &str = "whole requests may hold credentials that work, and without a token everybody \
+     on this machine could read them: configure a token in [admin], and restart";
+
 /// An answer; `tail`'s never ends by itself.
 pub(crate) type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
 
@@ -253,7 +257,8 @@ impl Desk {
 
     /// One JSON object per line and event, for as long as both sides like. A reader that is too
     /// slow is told how many it missed. With `requests`, what is turned away is in it, as it came:
-    /// that may hold a secret, so nobody gets it who cannot add a header.
+    /// that may hold credentials that work, so nobody gets it who has no token; any account of this
+    /// machine can ask a listener without one.
     fn tail(&self, headers: &HeaderMap, query: Option<&str>) -> Answer {
         let sources = parameter(query, "source");
         let sources: Option<Vec<String>> =
@@ -265,6 +270,9 @@ impl Desk {
         }
         let mut saver = None;
         if parameter(query, REQUESTS).is_some() {
+            if self.token.is_none() {
+                return problem(StatusCode::FORBIDDEN, NO_TOKEN, None);
+            }
             if !headers.contains_key(CONSENT) {
                 return no_consent();
             }

@@ -46,8 +46,7 @@ impl Desk {
         let name = parameter(query, "source").unwrap_or_default();
         let source = self.sources().iter().find(|source| *source.name == *name);
         let Some(source) = source else {
-            let detail = "source=NAME of a configured source is needed";
-            return problem(StatusCode::NOT_FOUND, detail, None);
+            return problem(StatusCode::NOT_FOUND, &self.no_such(), None);
         };
         let Some(enrolment) = &source.enrolment else {
             let detail = "this source's secrets are configured: only one with secrets = \
@@ -65,6 +64,22 @@ impl Desk {
                 whole(StatusCode::OK, JSON, body.to_string())
             }
             Err(why) => problem(StatusCode::SERVICE_UNAVAILABLE, &why, None),
+        }
+    }
+}
+
+impl Desk {
+    /// Which source should have been named.
+    fn no_such(&self) -> String {
+        let sources = self.sources().iter();
+        let names = sources.filter(|source| source.enrolment.is_some());
+        let names: Vec<&str> = names.map(|source| &*source.name).collect();
+        match names.as_slice() {
+            [] => "there is no such source, and none with secrets = \"enrolled\"".to_owned(),
+            names => format!(
+                "there is no such source; secrets are enrolled for {}",
+                names.join(", ")
+            ),
         }
     }
 }

@@ -357,13 +357,21 @@ async fn a_slow_reader_of_tail_is_told_how_much_it_missed() {
 
 #[tokio::test]
 async fn a_request_is_shown_to_who_asks_for_it_and_to_nobody_else() {
-    let running = run(None);
-    let mut plain = running.tail("").await;
-    let mut saving = TcpStream::connect(running.address).await.unwrap();
-    let head =
-        "GET /api/v1/tail?requests=1 HTTP/1.1\r\nHost: localhost\r\nHookgate-Admin: 1\r\n\r\n";
-    saving.write_all(head.as_bytes()).await.unwrap();
-    read_until(&mut saving, "\r\n\r\n").await;
+    let running = run(Some("s3cret"));
+    let begin = async |query: &str, more: &str| {
+        let mut stream = TcpStream::connect(running.address).await.unwrap();
+        let head = format!(
+            "GET /api/v1/tail{query} HTTP/1.1\r\nHost: localhost\r\n\
+             Authorization: Bearer s3cret\r\n{more}\r\n"
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let head = read_until(&mut stream, "\r\n\r\n").await;
+        (stream, head)
+    };
+    let (_, head) = begin("?requests=1", "").await;
+    assert!(head.starts_with("HTTP/1.1 403 "), "{head}");
+    let (mut plain, _) = begin("", "").await;
+    let (mut saving, _) = begin("?requests=1", "Hookgate-Admin: 1\r\n").await;
     let head = Head {
         method: http::Method::POST,
         path: "/shop".to_owned(),
@@ -385,6 +393,18 @@ async fn a_request_is_shown_to_who_asks_for_it_and_to_nobody_else() {
         line.contains("req-1") && !line.contains("\"request\""),
         "{line}"
     );
+}
+
+/// They may hold credentials that work, and any account of the machine could ask.
+#[tokio::test]
+async fn without_a_token_nobody_is_shown_a_request() {
+    let running = run(None);
+    let answer = running
+        .request("GET /api/v1/tail?requests=1 HTTP/1.1\r\nHookgate-Admin: 1")
+        .await;
+    assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
+    assert!(answer.contains("configure a token in [admin]"), "{answer}");
+    assert!(!running.watch.is_saving());
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Stamp;
+use crate::config::{RangesError, Stamp};
 use crate::source::Source;
 
 /// Between two looks. A change counts when two looks saw the same, so that a file which is being
@@ -25,8 +25,8 @@ pub(super) struct Reloader {
 #[derive(Debug)]
 struct Watched {
     source: Arc<Source>,
-    /// Of what is in use, or was found to be of no use.
-    judged: Stamp,
+    /// Of what is in use, or was found to be of no use. `None`: what is there could not be read.
+    judged: Option<Stamp>,
     last: Stamp,
 }
 
@@ -36,7 +36,7 @@ impl Reloader {
         let sources = sources.iter().filter(|source| source.ranges.has_files());
         let watched = sources.map(|source| Watched {
             source: Arc::clone(source),
-            judged: source.ranges.stamp().clone(),
+            judged: Some(source.ranges.stamp().clone()),
             last: source.ranges.stamp().clone(),
         });
         Self {
@@ -72,20 +72,27 @@ impl Watched {
         let seen = self.source.ranges.look();
         let is_settled = seen == self.last;
         self.last.clone_from(&seen);
-        if !is_asked && (!is_settled || seen == self.judged) {
+        let is_judged = self.judged.as_ref() == Some(&seen);
+        if !is_asked && (!is_settled || is_judged) {
             return;
         }
-        // Said once: what cannot be used is not looked into again until it changes.
-        self.judged = seen;
         let source = &*self.source.name;
-        match self.source.ranges.read() {
+        let read = self.source.ranges.read();
+        // What is wrong stays so until it changes. What cannot be read may be good at the next
+        // look, and nothing need have changed: for want of a descriptor, say.
+        let is_unread = matches!(read, Err(RangesError::Unread(_)));
+        let judged = (!is_unread).then_some(seen);
+        let before = std::mem::replace(&mut self.judged, judged);
+        match read {
             Ok(networks) => {
                 self.source.allow_ips.replace(networks);
                 tracing::info!(source, "the files of allow_ips were read again");
             }
+            // Said once.
+            Err(_) if is_unread && before.is_none() && !is_asked => {}
             Err(error) => tracing::error!(
                 source,
-                error,
+                %error,
                 "the files of allow_ips cannot be used; the networks of before stay in use"
             ),
         }

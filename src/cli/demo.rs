@@ -141,6 +141,7 @@ async fn play(
             target,
             headers,
             body,
+            written: _,
         } = act.sample.clone();
         let answer = client
             .send(method, &target, headers, body)

@@ -28,7 +28,7 @@ pub(super) struct EnrollArgs {
     /// The source that waits for its secret
     #[arg(value_name = "SOURCE", required_unless_present = "list")]
     source: Option<String>,
-    /// How long to wait for the provider's handshake
+    /// How long the gateway takes the provider's handshake
     #[arg(long = "for", value_name = "DURATION", default_value = "10m", value_parser = length)]
     length: Duration,
     /// Drop the former secret when the new one comes [default: an hour later, and once the new one
@@ -95,7 +95,7 @@ pub(super) fn run(args: &EnrollArgs, out: &mut dyn Write) -> Done {
         writeln!(
             out,
             "{name}: the first handshake that comes until {} brings the secret; \
-             set up the provider now",
+             set up the provider now, then see `hookgate enroll --list`",
             word(&state, "/window/closes_at")
         )?;
     }

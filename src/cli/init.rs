@@ -9,7 +9,7 @@ use clap::Args;
 
 use super::providers::{PUBLIC_KEY, Provider};
 use super::{Done, Exit, Failure};
-use crate::config::raw::TO_CHANGE;
+use crate::config::raw::{PUBLIC_URL_TO_CHANGE, TO_CHANGE};
 
 /// The file that is written.
 const FILE: &str = "gateway.toml";
@@ -30,9 +30,14 @@ pub(super) struct InitArgs {
 pub(super) fn run(args: &InitArgs, out: &mut dyn Write) -> Done {
     // Each once, in order.
     let mut providers = BTreeMap::new();
-    for name in &args.provider {
+    // What a comma at the end leaves is no name.
+    for name in args.provider.iter().filter(|name| !name.trim().is_empty()) {
         let provider = Provider::find(name)?;
         providers.insert(provider.name.clone(), provider);
+    }
+    if providers.is_empty() {
+        let message = "--provider: say who sends; `hookgate providers` lists the names";
+        return Err(Failure::new(Exit::Usage, message.to_owned()));
     }
     let providers: Vec<Provider> = providers.into_values().collect();
     let path = args.dir.join(FILE);
@@ -69,7 +74,7 @@ fn configuration(providers: &[Provider]) -> String {
 
 [server]
 listen = ["127.0.0.1:8443"]                # "0.0.0.0:8443" takes webhooks from outside
-public_url = "https://hooks.example.com"   # what you tell the providers; some sign it
+public_url = "{PUBLIC_URL_TO_CHANGE}"   # what you tell the providers; some sign it
 
 [server.tls]
 self_signed = true                         # for trying; then: cert = "fullchain.pem", key = "privkey.pem"
@@ -145,9 +150,11 @@ fn next_steps(providers: &[Provider], path: &Path) -> String {
              -c {path}"
         ));
     }
-    steps.push(
-        "at each provider, enter the URL and choose events: hookgate providers NAME".to_owned(),
-    );
+    let mut there = "at each provider, enter the URL and choose events:".to_owned();
+    for Provider { name, .. } in providers {
+        there.push_str(&format!("\n   hookgate providers {name}"));
+    }
+    steps.push(there);
     let steps = steps.iter().zip(1..);
     let steps: Vec<String> = steps
         .map(|(step, number)| format!("{number}. {step}"))

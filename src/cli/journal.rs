@@ -162,6 +162,7 @@ fn list(args: &ListArgs, out: &mut dyn Write) -> Done {
         "event id",
         "message id",
         "bytes",
+        "flaw",
     ];
     if args.place.set_aside {
         titles.push("reason");
@@ -208,6 +209,7 @@ fn list(args: &ListArgs, out: &mut dyn Write) -> Done {
                     text(delivery.event_id.as_deref()),
                     delivery.id.to_string(),
                     delivery.body.len().to_string(),
+                    flaw(delivery),
                 ];
                 row.extend(reason.map(harmless));
                 rows.add_row(row);
@@ -544,6 +546,7 @@ fn object(
         "request_id": &*delivery.request_id,
         "verified": delivery.coverage.label(),
         "key": delivery.key.as_deref(),
+        "unverified": delivery.unverified.as_deref(),
         "schema": delivery.schema.as_deref(),
         "batch": delivery.batch.as_ref().map(|batch| json!({
             "name": &*batch.name, "index": batch.index, "size": batch.size,
@@ -556,6 +559,18 @@ fn object(
         "content_type": delivery.content_type,
         "bytes": delivery.body.len(),
     })
+}
+
+/// What a person should know of an event before it is taken for a good one.
+fn flaw(delivery: &Delivery) -> String {
+    let quarantined = (delivery.lane != Lane::Main).then_some("quarantined");
+    let unverified = delivery.unverified.as_ref().map(|_| "unverified");
+    let flaws: Vec<&str> = unverified.into_iter().chain(quarantined).collect();
+    if flaws.is_empty() {
+        "-".to_owned()
+    } else {
+        flaws.join(", ")
+    }
 }
 
 fn yes(value: bool) -> &'static str {

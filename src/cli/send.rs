@@ -41,7 +41,7 @@ pub(super) struct SendArgs {
     source: String,
     #[command(flatten)]
     config: ConfigArg,
-    /// What to send [default: an example of the provider's]
+    /// What to send, as it is [default: an example of the provider's, with a new id each time]
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
     /// The event's type, as the provider names it
@@ -163,7 +163,9 @@ fn print(
     host: Option<HeaderValue>,
     out: &mut dyn Write,
 ) -> Done {
-    let mut inbound = sample(source, given, args)?.inbound();
+    let sample = sample(source, given, args)?;
+    sample.written.iter().for_each(|what| tell_of(what));
+    let mut inbound = sample.inbound();
     if let Some(host) = host {
         inbound.head.headers.insert(header::HOST, host);
     }
@@ -236,6 +238,9 @@ async fn send_all(
             pace.tick().await;
         }
         let sample = sample(source, given, args)?;
+        if number == 1 {
+            sample.written.iter().for_each(|what| tell_of(what));
+        }
         let begun = Instant::now();
         let sent = client.send(
             sample.method.clone(),
@@ -257,6 +262,11 @@ async fn send_all(
         report.add(number, &answer, begun.elapsed(), out)?;
     }
     report.finish(out)
+}
+
+/// That something in a given payload is not as it was.
+fn tell_of(what: &str) {
+    talk(&format!("written into the payload: {what}"));
 }
 
 fn sample(source: &Source, given: &Files, args: &SendArgs) -> Result<Sample, Failure> {

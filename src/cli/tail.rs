@@ -36,7 +36,8 @@ pub(super) struct TailArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
     /// Save requests that are turned away here, at most 100, each in a file that `explain` reads;
-    /// they are as they came, with what is personal or secret in them
+    /// they are as they came, with what is personal in them and tokens that work. The gateway must
+    /// have a token in `[admin]`
     #[arg(long, value_name = "DIR")]
     save: Option<PathBuf>,
 }
@@ -47,7 +48,9 @@ pub(super) fn run(args: &TailArgs, out: &mut dyn Write) -> Done {
 }
 
 async fn follow(admin: &Admin, args: &TailArgs, out: &mut dyn Write) -> Done {
-    let saving = args.save.as_deref().map(Saving::into_directory);
+    let config = &args.config.config;
+    let saving = args.save.as_deref();
+    let saving = saving.map(|directory| Saving::into_directory(directory, config));
     let mut saving = saving.transpose()?;
     let (mut client, mut headers) = connect_admin(admin).await?;
     let mut query = form_urlencoded::Serializer::new(String::new());
@@ -66,6 +69,11 @@ async fn follow(admin: &Admin, args: &TailArgs, out: &mut dyn Write) -> Done {
     if answer.status() == StatusCode::NOT_FOUND {
         let message = "the gateway that runs has no such source; `hookgate status` lists them";
         return Err(Failure::new(Exit::Usage, message.to_owned()));
+    }
+    if answer.status() == StatusCode::FORBIDDEN {
+        let message = "requests may hold credentials that work, so a gateway without a token in [admin] \
+             shows none: configure one, token = { env = \"HOOKGATE_ADMIN_TOKEN\" }, and restart it";
+        return Err(Failure::new(Exit::BadConfig, message.to_owned()));
     }
     if answer.status() == StatusCode::CONFLICT {
         let message = "too many others save requests of this gateway: end one of them first";

@@ -15,7 +15,7 @@ use crate::authorities::Authorities;
 use crate::config::preset::{self, Presets};
 use crate::config::problem::Problem;
 use crate::config::raw::{RawScheme, RawSource, RawVerify, Window};
-use crate::config::reader::{Reporter, did_you_mean, enumerate};
+use crate::config::reader::{Reporter, enumerate};
 use crate::config::secrets::Listed;
 use crate::config::server::to_usize;
 use crate::config::source::VERIFY_HELP;
@@ -155,16 +155,13 @@ fn merge(raw: RawSource, presets: &mut Presets, reporter: &Reporter<'_>) -> RawS
     if let Some(preset) = presets.find(&provider) {
         return preset::lay_over(raw, preset);
     }
-    let names = providers::names();
-    let names: Vec<&str> = names.iter().map(String::as_str).collect();
     reporter.error(
         &["provider"],
         Wrong::new(
             format!("there is no provider {}", quote(&provider)),
             format!(
-                "{}the built-in ones are {}",
-                did_you_mean(&provider, &names),
-                enumerate(&names, "`", "and")
+                "{}`hookgate providers` lists them",
+                providers::hint(&provider)
             ),
         ),
     );

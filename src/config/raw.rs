@@ -83,6 +83,9 @@ pub(crate) const TO_CHANGE: &str = "CHANGE-ME";
 /// The same where it is an address.
 pub(crate) const URL_TO_CHANGE: &str = "https://change-me.example";
 
+/// What `hookgate init` writes for the operator to change.
+pub(crate) const PUBLIC_URL_TO_CHANGE: &str = "https://hooks.example.com";
+
 /// An element of `allow_ips`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RawRange {
@@ -243,6 +246,13 @@ pub struct RawHandshake {
     pub reply: RawReply,
     /// What is to be called besides.
     pub confirm: Option<RawConfirm>,
+}
+
+/// The name of a value of `config` that stands behind `config:`, where a text goes on: it ends
+/// before white space, a brace, a parenthesis or a comma.
+pub(crate) fn config_name(text: &str) -> &str {
+    let ends = |c: char| c.is_whitespace() || "{}(),".contains(c);
+    text.split(ends).next().unwrap_or_default()
 }
 
 /// `confirm` in a handshake: it is finished by calling a URL.

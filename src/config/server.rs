@@ -7,6 +7,7 @@ use std::time::Duration;
 use http::Uri;
 use ipnet::IpNet;
 
+use crate::config::raw::PUBLIC_URL_TO_CHANGE;
 use crate::config::reader::{Node, Table};
 use crate::config::secrets::Vault;
 use crate::config::value::{self, Wrong, quote};
@@ -39,9 +40,16 @@ pub(crate) fn read(table: &mut Table<'_>, vault: Vault<'_>) -> Server {
         .get("listen")
         .map(|node| listen(&node))
         .unwrap_or_default();
-    let public_url = table
-        .get("public_url")
-        .and_then(|node| node.parse(public_url));
+    let public_url = table.get("public_url").and_then(|node| {
+        let url = node.parse(public_url)?;
+        if url == PUBLIC_URL_TO_CHANGE {
+            node.warning(
+                format!("`public_url` is still {}", quote(&url)),
+                "write scheme and host of the URLs that you give the providers; some sign them",
+            );
+        }
+        Some(url)
+    });
     let trusted_proxies = table
         .get("trusted_proxies")
         .map(|node| trusted_proxies(&node))

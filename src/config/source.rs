@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::config::raw::{
     Evidence, RawAbout, RawConfirm, RawFetch, RawHandshake, RawHolder, RawList, RawMessage,
-    RawRange, RawReply, RawScheme, RawSource, RawVerify, Window,
+    RawRange, RawReply, RawScheme, RawSource, RawVerify, Window, config_name,
 };
 use crate::config::reader::{Node, Table};
 use crate::config::server::BODY_BYTES;
@@ -466,10 +466,9 @@ const CONFIG: &str = "config:";
 
 /// The names behind `config:`.
 fn asked_of_config(texts: &[&str]) -> BTreeSet<String> {
-    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
     let places = texts.iter().flat_map(|text| text.split(CONFIG).skip(1));
-    let names = places.map(|rest| rest.chars().take_while(|&c| is_name(c)).collect());
-    names.filter(|name: &String| !name.is_empty()).collect()
+    let names = places.map(config_name).filter(|name| !name.is_empty());
+    names.map(str::to_owned).collect()
 }
 
 /// A word of a closed set, kept as a word.

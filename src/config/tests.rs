@@ -275,7 +275,7 @@ fn what_is_said_is_what_is_meant() {
     assert!(config.server.proxy_protocol);
     assert_eq!(
         config.server.public_url.as_deref(),
-        Some("https://hooks.example.com")
+        Some("https://hooks.example.net")
     );
     let broker = config.broker.as_ref().unwrap();
     assert_eq!(&*broker.urls[0].label, "AMQP_URL");

@@ -53,7 +53,7 @@ pub struct Patience {
     pub idle: Duration,
     /// With requests of which none begins or ends.
     pub request: Duration,
-    /// From the beginning to a graceful end.
+    /// From the beginning to a graceful end; over HTTP/1, to the answer that is the last.
     pub age: Duration,
     /// From a graceful end to a hard one.
     pub closing: Duration,
@@ -62,7 +62,7 @@ pub struct Patience {
 /// Why a connection must end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// After the requests that it carries: idle, or old.
+    /// After the requests that it carries.
     Gracefully(&'static str),
     /// At once.
     Now(&'static str),
@@ -274,6 +274,19 @@ impl Activity {
         self.lock().closing.get_or_insert(now);
     }
 
+    /// Whether the answer to an HTTP/1 request must say that it is the connection's last, since
+    /// that is old or has had its requests.
+    ///
+    /// To end between two requests instead would lose one that is already on its way. HTTP/2 has
+    /// GOAWAY for it (RFC 9113, section 6.8), and is ended by [`Self::check`].
+    pub fn is_last_answer(&self, now: Instant) -> bool {
+        self.protocol == Protocol::Http1 && self.has_lived(&self.lock(), now)
+    }
+
+    fn has_lived(&self, state: &State, now: Instant) -> bool {
+        state.begun >= REQUESTS_MAX || now >= state.born + self.patience.age
+    }
+
     /// Until when the connection may go on without asking again.
     ///
     /// # Errors
@@ -284,10 +297,11 @@ impl Activity {
         let patience = &self.patience;
         let mut until = match state.closing {
             Some(since) => due(since + patience.closing, now, Ending::Now("does not close"))?,
-            None if state.begun >= REQUESTS_MAX => {
-                return Err(Ending::Gracefully("has had enough"));
+            None if self.protocol == Protocol::Http1 => now + patience.idle,
+            None if self.has_lived(&state, now) => {
+                return Err(Ending::Gracefully("has lived"));
             }
-            None => due(state.born + patience.age, now, Ending::Gracefully("old"))?,
+            None => state.born + patience.age,
         };
         if let Some(since) = state.write_blocked {
             let stalled = Ending::Now("does not read");

@@ -14,7 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use http::{Request, Response, StatusCode};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -257,9 +257,13 @@ impl<H: Handler> hyper::service::Service<Request<Incoming>> for Service<H> {
         let exchange = Exchange::begin(&self.activity);
         let request = request.map(|body| RequestBody::new(body, Arc::clone(&exchange)));
         let answer = self.handler.clone().handle(request, self.peer.clone());
-        let tasks = self.tasks.clone();
+        let (tasks, activity) = (self.tasks.clone(), Arc::clone(&self.activity));
         Box::pin(async move {
-            let answer = answer.await;
+            let mut answer = answer.await;
+            if activity.is_last_answer(Instant::now()) {
+                let close = HeaderValue::from_static("close");
+                answer.headers_mut().insert(header::CONNECTION, close);
+            }
             if let Some(rest) = exchange.rest() {
                 // The tracker owns the task; its handle is not needed.
                 drop(tasks.spawn(read_out(rest)));

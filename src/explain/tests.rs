@@ -8,7 +8,7 @@ use http::Method;
 use jiff::Timestamp;
 
 use super::*;
-use crate::config::raw::{RawFetch, RawHandshake, RawReply, RawScheme, RawVerify};
+use crate::config::raw::{RawFetch, RawHandshake, RawMessage, RawReply, RawScheme, RawVerify};
 use crate::delivery::Coverage;
 use crate::pipeline::arrival::BodyBounds;
 use crate::pipeline::decode::{DuplicateKeys, Format, Reading};
@@ -187,6 +187,39 @@ fn how_the_body_was_read_is_said() {
     headers.insert("content-type", content_type.parse().unwrap());
     let told = "read as a form with 2 fields, type order";
     check(&source(), &saved(&form), "accepted", told);
+}
+
+#[test]
+fn how_much_of_a_query_is_proved_is_said_as_it_is_published() {
+    for (signed, coverage) in [("{url}", "full"), ("{query:id}", "fields")] {
+        let source = source_with(
+            RawScheme {
+                signed: Some(signed.to_owned()),
+                timestamp: None,
+                tolerance: None,
+                ..scheme()
+            },
+            "s3cr3t",
+        );
+        let source = Source {
+            methods: vec![Method::GET],
+            reading: Reading {
+                query_coverage: source.verifier.query_coverage(),
+                ..source.reading
+            },
+            handshakes: Vec::new(),
+            ..source
+        };
+        let mut inbound = saved::read(b"GET /erp?id=1 HTTP/1.1\nHost: h\n\n")
+            .unwrap()
+            .inbound;
+        let signing = source
+            .verifier
+            .sign(&mut inbound.head, &inbound.body, now().wall, None);
+        signing.unwrap();
+        let told = format!("body coverage: {coverage}");
+        check(&source, &saved(&inbound), "accepted", &told);
+    }
 }
 
 #[test]

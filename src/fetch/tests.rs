@@ -443,6 +443,76 @@ async fn what_nobody_waits_for_is_called_later_and_until_it_goes_well() {
     assert_eq!(setting.calls(), 2);
 }
 
+/// What is logged.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        locked(&self.0).extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Log {
+    /// How often a URL was left to a person.
+    fn given_up(&self, url: &str) -> usize {
+        let text = String::from_utf8(locked(&self.0).clone()).unwrap();
+        let lines = text
+            .lines()
+            .filter(|line| line.contains("for a person to open"));
+        lines.filter(|line| line.contains(url)).count()
+    }
+}
+
+/// The answer was given: nobody asks again.
+#[tokio::test]
+async fn what_is_owed_at_the_end_is_left_to_a_person() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = crate::telemetry::subscriber(
+        crate::telemetry::Format::Json,
+        tracing_subscriber::EnvFilter::new("info"),
+        move || writer.clone(),
+    );
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let errand = |path| named(path).by(Action::GetNow).asked_by(Asker::Known);
+
+    let setting = setting(&[NAME], ok("")).await;
+    let fetcher = setting.fetcher();
+    fetcher.fetch_later(errand("/begun"));
+    tokio::task::yield_now().await;
+    fetcher.fetch_later(errand("/not-begun"));
+    drop(fetcher);
+    tokio::task::yield_now().await;
+    assert_eq!(log.given_up("/begun"), 1);
+    assert_eq!(log.given_up("/not-begun"), 1);
+    assert_eq!(setting.calls(), 0);
+
+    let fetcher = setting.fetcher();
+    fetcher.fetch_later(errand("/paid"));
+    tokio::task::yield_now().await;
+    pass(LATER[0]).await;
+    let until_paid = async {
+        while !fetcher
+            .shared
+            .metrics
+            .render()
+            .contains("outcome=\"ok\"} 1")
+        {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(Duration::from_secs(20), until_paid).await.unwrap();
+    drop(fetcher);
+    tokio::task::yield_now().await;
+    assert_eq!(log.given_up("/paid"), 0);
+}
+
 #[tokio::test]
 async fn an_expired_certificate_replaces_no_good_one() {
     let certificate = |until: i32| {

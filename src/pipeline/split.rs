@@ -211,28 +211,33 @@ impl Split {
         }
     }
 
-    /// Makes a batch of an example that is none: of one event, at the first place. Tells whether
-    /// it had to.
-    pub fn wrap(&self, example: &mut Value) -> bool {
-        if self.array_in(example).is_some() {
-            return false;
-        }
-        let mut whole = Value::Array(vec![example.take()]);
-        if let Some(Place::Json(pointer)) = self.places.first() {
-            let tokens: Vec<String> = pointer.split('/').skip(1).map(unescaped).collect();
-            for token in tokens.into_iter().rev() {
-                whole = Value::from_iter([(token, whole)]);
-            }
-        }
-        *example = whole;
-        true
+    /// The text of a batch with one event. One that has an array already stays as it is.
+    pub fn wrap(&self, example: &str) -> String {
+        let whole: Value = serde_json::from_str(example).unwrap_or_default();
+        let pointer = match self.places.first() {
+            _ if self.array_in(&whole).is_some() => return example.to_owned(),
+            Some(Place::Lines) => return example.to_owned(),
+            Some(Place::Json(pointer)) => pointer.as_str(),
+            _ => "",
+        };
+        let list = format!("[{example}]");
+        let names: Vec<String> = pointer.split('/').skip(1).map(unescaped).collect();
+        names.into_iter().rev().fold(list, |inner, name| {
+            format!("{{{}:{inner}}}", Value::from(name))
+        })
     }
 
-    /// The elements of a batch that is read already; what a form field holds stands for itself.
-    pub fn elements_of<'v>(&self, whole: &'v mut Value) -> Vec<&'v mut Value> {
-        let pointer = self.array_in(whole);
-        let array = pointer.and_then(|pointer| whole.pointer_mut(pointer)?.as_array_mut());
-        array.into_iter().flatten().collect()
+    /// Pointers to the events of a batch; what a form field holds stands for itself. What has no
+    /// array is one event.
+    pub fn events_of(&self, whole: &Value) -> Vec<String> {
+        let Some(pointer) = self.array_in(whole) else {
+            return vec![String::new()];
+        };
+        let elements = whole.pointer(pointer).and_then(Value::as_array);
+        let count = elements.map_or(0, Vec::len);
+        (0..count)
+            .map(|index| format!("{pointer}/{index}"))
+            .collect()
     }
 
     fn array_in(&self, whole: &Value) -> Option<&str> {

@@ -13,6 +13,7 @@ use crate::pipeline::verify::Refusal;
 use crate::sample::{Recipe, make};
 
 mod batches;
+mod sending;
 
 /// A pipeline with one source, called `shop` mostly.
 pub(crate) struct Setup {

@@ -53,6 +53,8 @@ pub use jwt::{IssuerKeys, TokenFault, TokenWord};
 pub(crate) use public::{PublicForm, is_public_algorithm};
 pub use refusal::Refusal;
 pub(crate) use remarks::{EventIn, remarks};
+pub(crate) use sign::members;
+pub use sign::{Draft, Sealed};
 
 /// How one source's sender proves itself.
 #[derive(Debug)]

@@ -29,7 +29,7 @@ use super::lane::Lane;
 use super::message::Shape;
 use super::urls::Node;
 use super::wire::{Sent, Wire};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, WayMetrics};
 
 /// Events taken from a queue at once.
 const BATCH: usize = 256;
@@ -75,6 +75,9 @@ pub(super) struct Ports {
     pub(super) gate: Arc<Gate>,
     /// For health.
     pub(super) lamp: Lamp,
+    /// What is counted for links of its kind.
+    pub(super) way: WayMetrics,
+    /// And for all.
     pub(super) metrics: Arc<Metrics>,
 }
 
@@ -215,8 +218,7 @@ impl<B: Broker> Link<B> {
             tls = node.is_tls(),
             "connected to the broker"
         );
-        let metrics = Arc::clone(&self.ports.metrics);
-        metrics.publisher.connected.increment(1.0);
+        self.ports.way.connected.increment(1.0);
         self.ports.lamp.connected();
         self.ports.gate.open();
         self.main.awake();
@@ -235,10 +237,10 @@ impl<B: Broker> Link<B> {
         let failure = self.publish(&mut connection, &mut session, stop).await;
 
         self.ports.gate.close();
-        metrics.publisher.connected.decrement(1.0);
+        self.ports.way.connected.decrement(1.0);
         self.mark_unblocked(&mut session);
         if let Some(failure) = &failure {
-            metrics.publisher.reconnects.increment(1);
+            self.ports.metrics.publisher.reconnects.increment(1);
             self.lost(failure, &session, connection.is_up());
         }
         self.end_wires();
@@ -468,7 +470,7 @@ impl<B: Broker> Link<B> {
             reason,
             "the broker takes no publishes for now; events wait in the journal"
         );
-        self.ports.metrics.publisher.blocked.increment(1.0);
+        self.ports.way.blocked.increment(1.0);
         self.ports.lamp.blocked(true);
         self.ports.gate.close();
         self.refuse_direct("the broker takes no publishes for now");
@@ -488,7 +490,7 @@ impl<B: Broker> Link<B> {
 
     fn mark_unblocked(&self, session: &mut Session) {
         if std::mem::take(&mut session.blocked) {
-            self.ports.metrics.publisher.blocked.decrement(1.0);
+            self.ports.way.blocked.decrement(1.0);
             self.ports.lamp.blocked(false);
         }
     }

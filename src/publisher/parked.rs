@@ -57,11 +57,21 @@ struct Inner {
     /// What the journal may hold.
     journal_bytes_max: u64,
     /// By the names of their folders. Held for moments only, never while the disk takes its time.
-    lots: Mutex<BTreeMap<String, Journal>>,
+    lots: Mutex<BTreeMap<String, Lot>>,
     /// One lot is made, or ended, at a time.
     opening: tokio::sync::Mutex<()>,
     /// How many there are.
     count: watch::Sender<usize>,
+}
+
+/// A source's.
+#[derive(Debug)]
+struct Lot {
+    journal: Journal,
+    /// Each event on its way into it has a share of this, until it is there or refused.
+    arrivals: Arc<()>,
+    /// It is being closed, or failed while it was: nothing comes into it any more.
+    ending: bool,
 }
 
 impl Parked {
@@ -100,7 +110,7 @@ impl Parked {
                 drop(lot);
                 remove(&folder);
             } else {
-                lots.insert(name.to_owned(), lot);
+                lots.insert(name.to_owned(), Lot::new(lot));
             }
         }
         let count = watch::Sender::new(lots.len());
@@ -115,7 +125,8 @@ impl Parked {
 
     /// Events that wait in all lots.
     pub fn waiting(&self) -> u64 {
-        self.lock().values().map(|lot| lot.status().waiting).sum()
+        let lots = self.lock();
+        lots.values().map(|lot| lot.journal.status().waiting).sum()
     }
 
     /// Whether a source's lot holds its share, and no more of that source is to be accepted.
@@ -127,7 +138,7 @@ impl Parked {
         let shares = u64::try_from(lots.len().max(SHARES_MIN)).unwrap_or(u64::MAX);
         let lot = lots.get(&folder_name(source));
         lot.is_some_and(|lot| {
-            let status = lot.status();
+            let status = lot.journal.status();
             // Files hold events that are gone, too, until the next time that they are tidied.
             let stored = status.end.0.saturating_sub(status.first.0).max(1);
             let waiting_bytes = status.bytes.saturating_mul(status.waiting) / stored;
@@ -138,12 +149,13 @@ impl Parked {
     /// Why one of them takes nothing more, if that is so.
     pub fn failed(&self) -> Option<Arc<str>> {
         let lots = self.lock();
-        lots.values().find_map(|lot| lot.status().failed)
+        lots.values().find_map(|lot| lot.journal.status().failed)
     }
 
     /// All lots, for whoever closes them.
     pub fn journals(&self) -> Vec<Journal> {
-        self.lock().values().cloned().collect()
+        let lots = self.lock();
+        lots.values().map(|lot| lot.journal.clone()).collect()
     }
 
     /// Tells whenever there are more lots, or fewer.
@@ -151,11 +163,13 @@ impl Parked {
         self.0.count.subscribe()
     }
 
-    /// Those that there are, by name.
+    /// Those that need a feed, by name. One that ends or has failed needs none: it may be closed,
+    /// and a feed of it would be over at once, again and again.
     pub(super) fn lots(&self) -> Vec<(String, Journal)> {
         let lots = self.lock();
         lots.iter()
-            .map(|(name, lot)| (name.clone(), lot.clone()))
+            .filter(|(_, lot)| !lot.ending && lot.journal.status().failed.is_none())
+            .map(|(name, lot)| (name.clone(), lot.journal.clone()))
             .collect()
     }
 
@@ -172,44 +186,32 @@ impl Parked {
         delivery: &[u8],
     ) -> Result<(), String> {
         let record = encode(attempts, delivery);
-        let mut fate = Err(AppendError::Closed);
-        // A lot may end, because it is empty, while it is being asked. The next one does not.
-        for _ in 0..2 {
-            let lot = self.lot(folder_name(source)).await?;
-            let (tell, told) = oneshot::channel();
-            let done = Box::new(move |fate| drop(tell.send(fate)));
-            lot.append(record.clone(), at, done);
-            fate = told.await.unwrap_or(Err(AppendError::Closed)).map(drop);
-            if fate != Err(AppendError::Closed) {
-                break;
-            }
-        }
-        fate.map_err(|error| error.to_string())
+        let (lot, arrival) = self.lot(folder_name(source)).await?;
+        let (tell, told) = oneshot::channel();
+        let done = Box::new(move |fate| {
+            drop(arrival);
+            drop(tell.send(fate));
+        });
+        lot.append(record, at, done);
+        let fate = told.await.unwrap_or(Err(AppendError::Closed));
+        fate.map(drop).map_err(|error| error.to_string())
     }
 
-    /// Ends the lots that are empty: each has a thread, files and a share of the room.
+    /// Ends the lots that are empty: each has a thread, files and a share of the room. Whoever
+    /// parks something in one meanwhile waits for its end, and gets the next one.
     pub(super) async fn tidy(&self) {
-        let _one_at_a_time = self.0.opening.lock().await;
-        for (name, lot) in self.lots() {
-            if !is_empty(&lot) {
-                continue;
-            }
+        let names: Vec<String> = self.lock().keys().cloned().collect();
+        for name in names {
+            let _one_at_a_time = self.0.opening.lock().await;
+            let ending = self.lock().get_mut(&name).and_then(Lot::end);
+            let Some(lot) = ending else { continue };
             lot.close().await;
-            if lot.status().failed.is_some() {
+            // One that failed stays, so that it is seen.
+            if lot.status().failed.is_some() || !is_empty(&lot) {
                 continue;
             }
-            let came_meanwhile = !is_empty(&lot);
             self.lock().remove(&name);
             drop(lot);
-            if came_meanwhile {
-                if let Err(error) = self.open_lot(name).await {
-                    tracing::error!(
-                        error,
-                        "parked events wait until the gateway is started again"
-                    );
-                }
-                continue;
-            }
             let folder = self.0.options.path.join(&name);
             // A panic in it is none of ours; what it left goes at the next start.
             drop(spawn_blocking(move || remove(&folder)).await);
@@ -217,14 +219,17 @@ impl Parked {
         }
     }
 
-    /// The lot of this name; made if there is none yet.
-    async fn lot(&self, name: String) -> Result<Journal, String> {
-        let known = || self.lock().get(&name).cloned();
-        if let Some(lot) = known() {
+    /// The lot of this name, made if there is none yet, and a share of its `arrivals`.
+    async fn lot(&self, name: String) -> Result<(Journal, Arc<()>), String> {
+        let stays = |lot: &&Lot| !lot.ending;
+        let known = self.lock().get(&name).filter(stays).map(Lot::enter);
+        if let Some(lot) = known {
             return Ok(lot);
         }
         let _one_at_a_time = self.0.opening.lock().await;
-        if let Some(lot) = known() {
+        // One that was ending and is there still has failed, and says so.
+        let known = self.lock().get(&name).map(Lot::enter);
+        if let Some(lot) = known {
             return Ok(lot);
         }
         if self.lock().len() >= LOTS_MAX {
@@ -234,24 +239,25 @@ impl Parked {
     }
 
     /// Only for whoever holds `opening`.
-    async fn open_lot(&self, name: String) -> Result<Journal, String> {
+    async fn open_lot(&self, name: String) -> Result<(Journal, Arc<()>), String> {
         let options = Options {
             path: self.0.options.path.join(&name),
             ..self.0.options.clone()
         };
         let opened = spawn_blocking(move || Journal::open(options)).await;
         let opened = opened.map_err(|error| error.to_string())?;
-        let lot = opened.map_err(|error| error.to_string())?;
+        let lot = Lot::new(opened.map_err(|error| error.to_string())?);
+        let entered = lot.enter();
         let count = {
             let mut lots = self.lock();
-            lots.insert(name, lot.clone());
+            lots.insert(name, lot);
             lots.len()
         };
         self.0.count.send_replace(count);
-        Ok(lot)
+        Ok(entered)
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Journal>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Lot>> {
         self.0.lots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -261,6 +267,33 @@ impl Parked {
         let (&[version, a, b, c, d], _) = stored.split_first_chunk::<HEAD_BYTES>()?;
         let attempts = u32::from_le_bytes([a, b, c, d]);
         (version == VERSION).then(|| (attempts, stored.slice(HEAD_BYTES..)))
+    }
+}
+
+impl Lot {
+    fn new(journal: Journal) -> Self {
+        Self {
+            journal,
+            arrivals: Arc::default(),
+            ending: false,
+        }
+    }
+
+    /// For whoever is about to append.
+    fn enter(&self) -> (Journal, Arc<()>) {
+        (self.journal.clone(), Arc::clone(&self.arrivals))
+    }
+
+    /// If nothing is in it, nor on its way into it: nothing comes any more, and it is to be closed.
+    /// What came in before the close would be published by this lot's feed, and by the next one's.
+    fn end(&mut self) -> Option<Journal> {
+        // In this order: what is no longer on its way is there.
+        let is_used = Arc::strong_count(&self.arrivals) > 1 || !is_empty(&self.journal);
+        if is_used || self.ending || self.journal.status().failed.is_some() {
+            return None;
+        }
+        self.ending = true;
+        Some(self.journal.clone())
     }
 }
 

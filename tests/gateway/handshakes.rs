@@ -80,7 +80,11 @@ async fn secrets_come_in_a_handshake_while_an_operator_waits_for_them() {
     }
     assert!(!file(&gateway, "asana").try_exists().unwrap());
 
-    enroll(&gateway, &["asana"]).await;
+    let unknown = gateway.cli(&["enroll", "nosuch"]).await;
+    let told = "there is no such source; secrets are enrolled for asana, notion";
+    assert!(said(&unknown).contains(told), "{}", said(&unknown));
+    let opened = enroll(&gateway, &["asana"]).await;
+    assert!(opened.contains("hookgate enroll --list"), "{opened}");
     enroll(&gateway, &["notion", "--for", "1h"]).await;
     assert!(
         enroll(&gateway, &["--list"]).await.contains("20"),

@@ -21,7 +21,7 @@ fn saved_in(folder: &Path) -> Vec<PathBuf> {
 
 #[tokio::test]
 async fn what_is_refused_can_be_saved_and_explained() {
-    let gateway = Setup::new().start().await;
+    let gateway = Setup::new().admin_token().start().await;
     let saved = gateway.directory().join("saved");
     let talk = gateway.directory().join("talk");
     let mut tail = tokio::process::Command::new(PROGRAM)
@@ -69,7 +69,7 @@ async fn what_is_refused_can_be_saved_and_explained() {
         .lines()
         .find_map(|line| line.strip_prefix("saved: hookgate "));
     let arguments: Vec<&str> = line.expect("the command").split(' ').collect();
-    let explained = gateway.cli(&arguments).await;
+    let explained = cli(&arguments, &[]).await;
     let text = said(&explained);
     assert_eq!(explained.status.code(), Some(1), "{text}");
     assert!(text.contains("reject (401 signature_mismatch)"), "{text}");
@@ -77,12 +77,19 @@ async fn what_is_refused_can_be_saved_and_explained() {
     balance(&gateway).await;
 }
 
-/// Whole requests are for who can add a header, and no more than a few at once.
+/// Whole requests may hold credentials that work.
 #[tokio::test]
-async fn pages_in_a_browser_see_no_requests() {
+async fn without_a_token_no_requests_are_saved() {
     let gateway = Setup::new().start().await;
     let answer = gateway.admin("/api/v1/tail?requests=1").await;
     assert_eq!(answer.status, 403);
+    let saved = gateway.directory().join("saved");
+    let tail = gateway
+        .cli(&["tail", "--save", saved.to_str().unwrap()])
+        .await;
+    let text = said(&tail);
+    assert_eq!(tail.status.code(), Some(78), "{text}");
+    assert!(text.contains("HOOKGATE_ADMIN_TOKEN"), "{text}");
 }
 
 #[tokio::test]
@@ -122,6 +129,13 @@ async fn what_is_let_through_or_quarantined_says_so() {
     assert!(status["since"].is_string(), "{status}");
     let page = gateway.cli(&["status"]).await;
     assert!(said(&page).contains("no (1)"), "{}", said(&page));
+    let page = gateway.cli(&["journal", "list"]).await;
+    for flaw in ["unverified", "quarantined"] {
+        assert!(said(&page).contains(flaw), "{flaw}: {}", said(&page));
+    }
+    let page = gateway.cli(&["journal", "list", "--json"]).await;
+    let reason = "\"unverified\":\"signature_mismatch\"";
+    assert!(said(&page).contains(reason), "{}", said(&page));
     let metrics = gateway.metrics().await;
     for name in ["hookgate_unverified_total", "hookgate_quarantined_total"] {
         assert_eq!(metrics.sum(name, &[("source", "github")]), 1.0, "{name}");

@@ -1,11 +1,15 @@
 //! SIGTERM: what is under way is finished, and what is new is turned away. Under load, and at
 //! any moment, in `faults`.
 
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat, open};
 use tokio::io::AsyncWriteExt;
 
 use crate::support::balance::balance;
 use crate::support::eventually::eventually;
-use crate::support::gateway::{Gateway, Setup};
+use crate::support::gateway::{Gateway, Setup, source};
 use crate::support::sender::{Answer, Stream};
 use crate::support::webhook::Webhook;
 
@@ -80,4 +84,45 @@ async fn the_drain_has_an_end() {
     gateway.term();
     gateway.ended().await;
     assert!(before.elapsed().as_secs() < 15, "{:?}", before.elapsed());
+}
+
+/// Puts a pipe in the place of a file: whoever reads it waits for as long as somebody may write.
+fn make_hang(file: &Path) {
+    let pipe = file.with_extension("pipe");
+    let mode = Mode::RUSR | Mode::WUSR;
+    mknodat(CWD, &pipe, FileType::Fifo, mode, 0).expect("a pipe");
+    std::fs::rename(pipe, file).expect("rename");
+}
+
+/// Waits until it is being read.
+async fn until_read(pipe: &Path) -> OwnedFd {
+    let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    eventually("the pipe to be read", || async {
+        open(pipe, flags, Mode::empty()).map_err(|error| error.to_string())
+    })
+    .await
+}
+
+/// As those of a network's file system do that is away.
+#[tokio::test]
+async fn files_that_hang_do_not_hold_up_the_end() {
+    let ranges = "allow_ips = [{ file = \"ranges.txt\" }]";
+    let mut gateway = Setup::new()
+        .sources(&source("github", "github", ranges))
+        .file("ranges.txt", b"192.0.2.0/24\n")
+        .start()
+        .await;
+    let mut hanging = Vec::new();
+    for name in ["ranges.txt", "cert.pem"] {
+        let file = gateway.directory().join(name);
+        make_hang(&file);
+        hanging.push(until_read(&file).await);
+    }
+    let before = tokio::time::Instant::now();
+    gateway.term();
+    let status = gateway.ended().await;
+    assert_eq!(status.code(), Some(0), "{}", gateway.log());
+    // Far below `drain_timeout`.
+    assert!(before.elapsed().as_secs() < 15, "{:?}", before.elapsed());
+    drop(hanging);
 }

@@ -90,7 +90,8 @@ fn the_next_steps_are_those_that_can_be_taken() {
          3. hookgate run -c gateway.toml\n\
          4. in another terminal, send a webhook as the provider would:\n   \
          hookgate send github -c gateway.toml\n\
-         5. at each provider, enter the URL and choose events: hookgate providers NAME"
+         5. at each provider, enter the URL and choose events:\n   \
+         hookgate providers github"
     );
     // Its secret comes when the webhook is made there, and somebody has to wait for it.
     let enrolled = steps(&["asana"]);
@@ -98,7 +99,8 @@ fn the_next_steps_are_those_that_can_be_taken() {
         enrolled.ends_with(
             "\n4. wait for the secret, which comes in a handshake:\n   \
              hookgate enroll asana --for 10m -c gateway.toml\n\
-             5. at each provider, enter the URL and choose events: hookgate providers NAME"
+             5. at each provider, enter the URL and choose events:\n   \
+             hookgate providers asana"
         ),
         "{enrolled}"
     );
@@ -113,6 +115,17 @@ fn the_next_steps_are_those_that_can_be_taken() {
         "{changed}"
     );
     assert!(changed.contains("hookgate send github"), "{changed}");
+    let each = "events:\n   hookgate providers github\n   hookgate providers sns";
+    assert!(changed.ends_with(each), "{changed}");
+}
+
+#[test]
+fn a_comma_too_many_is_no_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let failure = init(folder.path(), &[String::new()]).unwrap_err();
+    assert_eq!(failure.exit, Exit::Usage);
+    assert!(failure.message.contains("say who sends"), "{failure:?}");
+    init(folder.path(), &["github".to_owned(), String::new()]).unwrap();
 }
 
 #[test]

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use toml::Table;
 
 use crate::cli::{Exit, Failure};
+use crate::config::parse_provider;
 use crate::config::raw::{
     RawAbout, RawHandshake, RawReply, RawSource, RawVerify, TO_CHANGE, URL_TO_CHANGE,
 };
-use crate::config::{did_you_mean, parse_provider};
 use crate::delivery::Coverage;
 use crate::pipeline::verify::{Context, Verifier};
 use crate::providers;
@@ -159,10 +159,12 @@ impl Provider {
         self.raw.handshakes.iter().map(handshake).collect()
     }
 
-    /// Whether a handshake ends only when a URL is called that it names.
+    /// Whether a handshake ends only when a URL is called that it names, and not with the answer's
+    /// body, too.
     pub(super) fn is_to_be_confirmed(&self) -> bool {
-        let mut rules = self.raw.handshakes.iter();
-        rules.any(|rule| rule.confirm.is_some())
+        let rules = self.raw.handshakes.iter();
+        let mut confirms = rules.filter_map(|rule| rule.confirm.as_ref());
+        confirms.any(|confirm| confirm.instead_of_body != Some(true))
     }
 
     /// What bodies it sends.
@@ -367,18 +369,7 @@ impl Provider {
 }
 
 fn unknown(name: &str) -> Failure {
-    let names = providers::names();
-    let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let name = name.trim().replace('_', "-").to_lowercase();
-    let like: Vec<String> = names
-        .iter()
-        .filter(|other| !name.is_empty() && other.contains(&name))
-        .map(|other| format!("`{other}`"))
-        .collect();
-    let hint = match like.as_slice() {
-        [] => did_you_mean(&name, &names),
-        like => format!("there is {}; ", like.join(", ")),
-    };
+    let hint = providers::hint(name);
     let message = format!("there is no provider {name:?}; {hint}`hookgate providers` lists them");
     Failure::new(Exit::Usage, message)
 }

@@ -25,6 +25,15 @@ fn a_name_that_several_begin_with_is_told_apart() {
     };
     assert!(words("Twilio").contains("there is `twilio-form`, `twilio-json`"));
     assert!(words("githb").contains("did you mean"));
+    assert!(words("GitHub").contains("\"GitHub\"; it is written `github`"));
+    assert!(words("Stripe").contains("it is written `stripe`"));
+    for name in ["whatsapp", "Facebook"] {
+        assert!(words(name).contains("there is `meta`; "), "{name}");
+    }
+    assert_eq!(
+        words(""),
+        "there is no provider \"\"; `hookgate providers` lists them"
+    );
 }
 
 #[test]
@@ -130,6 +139,15 @@ fn a_handshake_that_has_to_be_confirmed_is_not_answered_by_itself() {
     says("slack", ": answered by itself\n");
     assert!(!shown("sns").contains("answered by itself"));
     assert!(!shown("slack").contains("confirm = true"));
+}
+
+/// `confirm = true` would switch off the echo that works by itself.
+#[test]
+fn a_handshake_that_may_be_confirmed_is_answered_by_itself() {
+    for name in ["eventgrid", "eventgrid-entra"] {
+        says(name, ": answered by itself\n");
+        assert!(!shown(name).contains("\nconfirm = true"), "{name}");
+    }
 }
 
 #[test]

@@ -13,7 +13,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
-use super::super::{Exit, Failure, talk};
+use super::super::{CONFIG, Exit, Failure, talk};
 
 /// Most requests that are saved in one run.
 const REQUESTS_MAX: usize = 100;
@@ -24,6 +24,8 @@ const WORD_BYTES_MAX: usize = 64;
 #[derive(Debug)]
 pub(super) struct Saving {
     directory: PathBuf,
+    /// The configuration, for whoever has a request explained.
+    config: PathBuf,
     saved: usize,
     /// Tells the person at the terminal.
     say: fn(&str),
@@ -31,7 +33,7 @@ pub(super) struct Saving {
 
 impl Saving {
     /// Makes the directory, if it is not there.
-    pub(super) fn into_directory(directory: &Path) -> Result<Self, Failure> {
+    pub(super) fn into_directory(directory: &Path, config: &Path) -> Result<Self, Failure> {
         let made = DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -39,6 +41,7 @@ impl Saving {
         made.map_err(|error| cannot_create(directory, &error))?;
         Ok(Self {
             directory: directory.to_path_buf(),
+            config: config.to_path_buf(),
             saved: 0,
             say: talk,
         })
@@ -93,10 +96,8 @@ impl Saving {
         };
         written.map_err(|error| cannot_create(&file, &error))?;
         self.saved += 1;
-        let file = file.display();
-        (self.say)(&format!(
-            "saved: hookgate explain --source {source} --at {second}Z {file}"
-        ));
+        let command = self.command(&source, second, &file);
+        (self.say)(&format!("saved: {command}"));
         if self.saved == REQUESTS_MAX {
             (self.say)(&format!(
                 "{REQUESTS_MAX} requests are saved, and no more will be"
@@ -104,6 +105,29 @@ impl Saving {
         }
         Ok(())
     }
+}
+
+impl Saving {
+    /// What has a saved request explained, to be copied into a shell.
+    fn command(&self, source: &str, second: &str, file: &Path) -> String {
+        let config = match &*self.config {
+            config if config == Path::new(CONFIG) => String::new(),
+            config => format!(" -c {}", quoted(config)),
+        };
+        let file = quoted(file);
+        format!("hookgate explain --source {source} --at {second}Z{config} {file}")
+    }
+}
+
+/// A path as one word of a shell.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let is_plain = |c: char| c.is_alphanumeric() || "-_./+:@%,=".contains(c);
+    if text.chars().all(is_plain) && !text.starts_with('-') {
+        return text;
+    }
+    let dot = if text.starts_with('-') { "./" } else { "" };
+    format!("{dot}'{}'", text.replace('\'', r"'\''"))
 }
 
 /// A text of an event, with nothing in it that is not fit for a file's name.
@@ -141,7 +165,7 @@ mod tests {
     }
 
     fn into(directory: &Path) -> Saving {
-        let saving = Saving::into_directory(directory).unwrap();
+        let saving = Saving::into_directory(directory, Path::new(CONFIG)).unwrap();
         Saving {
             say: |_| {},
             ..saving
@@ -171,6 +195,22 @@ mod tests {
         assert_eq!((mode(&entry.path()), mode(&directory)), (0o600, 0o700));
         let text = fs::read_to_string(entry.path()).unwrap();
         assert_eq!(text, "POST /shop HTTP/1.1\r\n\r\n{}");
+    }
+
+    #[test]
+    fn the_command_is_fit_for_a_shell() {
+        let folder = tempfile::tempdir().unwrap();
+        let command = |config: &str, file: &str| {
+            let saving = Saving::into_directory(folder.path(), Path::new(config)).unwrap();
+            saving.command("shop", "2026-01-01T00:00:00", Path::new(file))
+        };
+        let begins = "hookgate explain --source shop --at 2026-01-01T00:00:00Z";
+        assert_eq!(command(CONFIG, "r/a.http"), format!("{begins} r/a.http"));
+        assert_eq!(
+            command("../gw.toml", "my refused/it's.http"),
+            format!(r"{begins} -c ../gw.toml 'my refused/it'\''s.http'")
+        );
+        assert_eq!(command(CONFIG, "-r/a"), format!("{begins} ./'-r/a'"));
     }
 
     #[test]

@@ -38,8 +38,33 @@ pub struct Stamp(Vec<Option<FileStamp>>);
 /// Device, inode, length, and when it was last written and changed.
 type FileStamp = (u64, u64, u64, (i64, i64), (i64, i64));
 
-/// The element that something is wrong with, if it is one.
-type Flaw = (Option<usize>, Wrong);
+/// Why networks are not taken from files.
+#[derive(Debug, thiserror::Error)]
+pub enum RangesError {
+    /// A file cannot be read now. What is in it may be good.
+    #[error("{0}")]
+    Unread(String),
+    /// What is in them is wrong.
+    #[error("{0}")]
+    Wrong(String),
+}
+
+struct Flaw {
+    /// The element that something is wrong with, if it is one.
+    at: Option<usize>,
+    wrong: Wrong,
+    is_unread: bool,
+}
+
+impl From<Wrong> for Flaw {
+    fn from(wrong: Wrong) -> Self {
+        Self {
+            at: None,
+            wrong,
+            is_unread: false,
+        }
+    }
+}
 
 impl Ranges {
     fn new(directory: &Path, written: Vec<RawRange>) -> Self {
@@ -77,10 +102,16 @@ impl Ranges {
     /// # Errors
     ///
     /// Everything that is wrong, in one line.
-    pub fn read(&self) -> Result<Networks, String> {
+    pub fn read(&self) -> Result<Networks, RangesError> {
         self.networks().map_err(|flaws| {
-            let whats: Vec<String> = flaws.into_iter().map(|(_, wrong)| wrong.what).collect();
-            whats.join("; ")
+            let is_unread = flaws.iter().any(|flaw| flaw.is_unread);
+            let whats: Vec<String> = flaws.into_iter().map(|flaw| flaw.wrong.what).collect();
+            let why = whats.join("; ");
+            if is_unread {
+                RangesError::Unread(why)
+            } else {
+                RangesError::Wrong(why)
+            }
         })
     }
 
@@ -88,17 +119,23 @@ impl Ranges {
         let (mut networks, mut flaws) = (Vec::new(), Vec::new());
         for (index, range) in self.written.iter().enumerate() {
             let found = match range {
-                RawRange::Network(text) => value::network(text).map(|network| vec![network]),
+                RawRange::Network(text) => match value::network(text) {
+                    Ok(network) => Ok(vec![network]),
+                    Err(wrong) => Err(wrong.into()),
+                },
                 RawRange::File { file, pointers } => of_file(&self.directory.join(file), pointers),
             };
             match found {
                 Ok(found) => networks.extend(found),
-                Err(wrong) => flaws.push((Some(index), wrong)),
+                Err(flaw) => flaws.push(Flaw {
+                    at: Some(index),
+                    ..flaw
+                }),
             }
         }
         if networks.len() > NETWORKS_MAX {
             let what = format!("at most {NETWORKS_MAX} networks, not {}", networks.len());
-            flaws.push((None, Wrong::from(what)));
+            flaws.push(Wrong::from(what).into());
         }
         if flaws.is_empty() {
             Ok(networks.into_iter().collect())
@@ -114,8 +151,8 @@ impl Compiler<'_> {
         let written = self.raw.allow_ips.clone().unwrap_or_default();
         let ranges = Ranges::new(self.directory, written);
         let networks = ranges.networks().unwrap_or_else(|flaws| {
-            for (index, wrong) in flaws {
-                match index.map(|index| index.to_string()) {
+            for Flaw { at, wrong, .. } in flaws {
+                match at.map(|index| index.to_string()) {
                     Some(index) => self.reporter.error(&["allow_ips", &index], wrong),
                     None => self.reporter.error(&["allow_ips"], wrong),
                 }
@@ -135,10 +172,12 @@ fn stamp(path: &Path) -> Option<FileStamp> {
 }
 
 /// The networks of a file: a line each, or those that `pointers` lead to in JSON.
-fn of_file(path: &Path, pointers: &[String]) -> Result<Vec<IpNet>, Wrong> {
+fn of_file(path: &Path, pointers: &[String]) -> Result<Vec<IpNet>, Flaw> {
     let shown = quote(&path.to_string_lossy());
-    let contents = read_file(path, FILE_BYTES_MAX)
-        .map_err(|why| Wrong::from(format!("cannot read the networks from {shown}: {why}")))?;
+    let contents = read_file(path, FILE_BYTES_MAX).map_err(|why| Flaw {
+        is_unread: true,
+        ..Wrong::from(format!("cannot read the networks from {shown}: {why}")).into()
+    })?;
     let networks = if pointers.is_empty() {
         let text = String::from_utf8(contents.bytes)
             .map_err(|_not_text| Wrong::from(format!("{shown} is not text")))?;
@@ -150,7 +189,7 @@ fn of_file(path: &Path, pointers: &[String]) -> Result<Vec<IpNet>, Wrong> {
         // An empty list means anyone, which nobody means by a file.
         let what = format!("{shown} names no network, so nobody could send");
         let help = "for anyone, leave `allow_ips` out";
-        return Err(Wrong::new(what, help));
+        return Err(Wrong::new(what, help).into());
     }
     Ok(networks)
 }
@@ -246,6 +285,21 @@ mod tests {
         );
         let json = of_lines("{\"hooks\": []}", "f").unwrap_err();
         assert!(json.help.unwrap().contains("pointer"));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_told_from_what_is_wrong() {
+        let folder = tempfile::tempdir().unwrap();
+        let written = vec![RawRange::File {
+            file: "f".into(),
+            pointers: Vec::new(),
+        }];
+        let ranges = Ranges::new(folder.path(), written);
+        assert!(matches!(ranges.read(), Err(RangesError::Unread(_))));
+        for wrong in [b"nowhere\n".as_slice(), b"", b"\xff"] {
+            fs::write(folder.path().join("f"), wrong).unwrap();
+            assert!(matches!(ranges.read(), Err(RangesError::Wrong(_))));
+        }
     }
 
     #[test]

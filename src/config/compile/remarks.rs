@@ -132,6 +132,13 @@ impl Compiler<'_> {
         }
         for (index, Labelled { label, secret }) in self.known_secrets().iter().enumerate() {
             let secret = secret.expose();
+            if secret == TO_CHANGE.as_bytes() {
+                self.reporter.warning(
+                    &["secrets", &index.to_string()],
+                    format!("the secret {} is still \"{TO_CHANGE}\"", quote(label)),
+                    "write the one that the provider has",
+                );
+            }
             let secret = secret.strip_prefix(WHSEC).unwrap_or(secret);
             if secret.len() < SECRET_BYTES_MIN {
                 self.reporter.warning(

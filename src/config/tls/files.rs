@@ -156,6 +156,11 @@ impl Snapshot {
         self.digest
     }
 
+    /// Whether every file could be read.
+    pub fn is_whole(&self) -> bool {
+        self.contents.iter().all(|(_, contents)| contents.is_ok())
+    }
+
     /// What the files hold, at the time `now`; all or nothing. Warnings are logged.
     ///
     /// # Errors

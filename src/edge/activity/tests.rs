@@ -110,16 +110,31 @@ fn a_peer_that_does_not_read_is_cut() {
 
 #[test]
 fn an_old_connection_ends_and_one_that_does_not_end_is_cut() {
-    let (activity, t0) = new(Protocol::Http1);
+    let (activity, t0) = new(Protocol::Http2);
+    let preface = usize::try_from(PREFACE_BYTES).unwrap();
+    activity.read(preface, t0).unwrap();
+    activity.framed(0, None, t0).unwrap();
     activity.begin(after(599, t0));
     assert_eq!(activity.check(after(599, t0)), Ok(after(600, t0)));
-    let old = Err(Ending::Gracefully("old"));
+    let old = Err(Ending::Gracefully("has lived"));
     assert_eq!(activity.check(after(600, t0)), old);
+    assert!(!activity.is_last_answer(after(600, t0)), "GOAWAY says it");
     activity.closing(after(600, t0));
     activity.begin(after(620, t0));
     assert_eq!(activity.check(after(620, t0)), Ok(after(625, t0)));
     let stuck = Err(Ending::Now("does not close"));
     assert_eq!(activity.check(after(625, t0)), stuck);
+}
+
+#[test]
+fn an_old_connection_of_http1_ends_with_an_answer() {
+    let (activity, t0) = new(Protocol::Http1);
+    activity.begin(after(599, t0));
+    assert!(!activity.is_last_answer(after(599, t0)));
+    activity.end(after(599, t0), true);
+    assert!(activity.check(after(601, t0)).is_ok(), "and not before one");
+    activity.begin(after(602, t0));
+    assert!(activity.is_last_answer(after(602, t0)));
 }
 
 #[test]
@@ -157,17 +172,20 @@ fn frames_must_lead_to_requests() {
 
 #[test]
 fn a_connection_has_so_many_requests() {
-    let (activity, now) = new(Protocol::Http1);
-    for _ in 1..REQUESTS_MAX {
+    for protocol in [Protocol::Http1, Protocol::Http2] {
+        let (activity, now) = new(protocol);
+        for _ in 1..REQUESTS_MAX {
+            activity.begin(now);
+            assert!(!activity.is_last_answer(now));
+            activity.end(now, true);
+        }
+        assert!(activity.check(now).is_ok());
         activity.begin(now);
-        activity.end(now, true);
+        assert_eq!(activity.is_last_answer(now), protocol == Protocol::Http1);
+        assert_eq!(activity.check(now).is_err(), protocol == Protocol::Http2);
+        activity.closing(now);
+        assert!(activity.check(now).is_ok());
     }
-    assert!(activity.check(now).is_ok());
-    activity.begin(now);
-    let enough = Err(Ending::Gracefully("has had enough"));
-    assert_eq!(activity.check(now), enough);
-    activity.closing(now);
-    assert!(activity.check(now).is_ok());
 }
 
 #[test]

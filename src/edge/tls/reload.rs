@@ -3,7 +3,7 @@
 //!
 //! The look is at what the system says of them, at the end of all links. That notices every way of
 //! replacing them: in place, by renaming, by a symbolic link above them, on file systems that tell
-//! nobody. They are read when it says something new.
+//! nobody. They are read when it says something new, until all can be read and are the same twice.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +28,8 @@ pub(crate) struct Reloader {
     stamps: Stamps,
     /// Of what is in use, or was found to be of no use.
     judged: Fingerprint,
+    /// Of what was read last.
+    last: Fingerprint,
     identity: Identity,
     metrics: Arc<Metrics>,
     now: watch::Receiver<()>,
@@ -54,6 +56,7 @@ impl Reloader {
             files: tls.files.clone(),
             stamps: Stamps::default(),
             judged: tls.fingerprint,
+            last: tls.fingerprint,
             identity,
             metrics,
             now,
@@ -65,22 +68,34 @@ impl Reloader {
         let mut ticks = interval(LOOK_EVERY);
         // A look may take long, on a network's file system say.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut last = self.judged;
         loop {
             let is_asked = tokio::select! {
                 () = stop.cancelled() => return,
                 Ok(()) = self.now.changed() => true,
                 _ = ticks.tick() => false,
             };
-            let Some(snapshot) = self.look(is_asked).await else {
-                continue;
+            let looked = tokio::select! {
+                // The edge waits for this task when it ends, and must not wait for a disk.
+                () = stop.cancelled() => return,
+                looked = self.look(is_asked) => looked,
             };
-            let seen = snapshot.fingerprint();
-            let is_settled = seen == last;
-            last = seen;
-            if is_asked || (is_settled && seen != self.judged) {
-                self.reload(&snapshot);
+            if let Some(snapshot) = looked {
+                self.consider(&snapshot, is_asked);
             }
+        }
+    }
+
+    fn consider(&mut self, snapshot: &Snapshot, is_asked: bool) {
+        let seen = snapshot.fingerprint();
+        let is_settled = seen == self.last;
+        self.last = seen;
+        if !is_settled || !snapshot.is_whole() {
+            // The system need not say anything new of files that were being written, or that could
+            // not be read for want of a descriptor, say.
+            self.stamps.read_again();
+        }
+        if is_asked || (is_settled && seen != self.judged) {
+            self.reload(snapshot);
         }
     }
 
@@ -97,7 +112,7 @@ impl Reloader {
         snapshot
     }
 
-    /// Says once what came of it: what cannot be used is not looked into again until it changes, or
+    /// Says once what came of it: what cannot be used is not judged again until it changes, or
     /// somebody asks. Then what did not change is judged again, too: an authority may be in force
     /// by now. But it is nothing new.
     fn reload(&mut self, snapshot: &Snapshot) {

@@ -77,6 +77,11 @@ fn a_secret_that_was_copied_wrongly() {
             "without the quotes around the secret",
         ),
         (
+            "\"s3cr3t\"",
+            "s3cr3t",
+            "with quotes around the secret `main`: the sender's copy has them",
+        ),
+        (
             "s3cr3t",
             "'s3cr3t'\n",
             "without the quotes around the secret",
@@ -533,4 +538,116 @@ fn nothing_is_at_a_loss_beside_what_explains_it() {
     let told = explain_among(&source(), &neighbours, &file, None, &Nowhere, now()).whole();
     assert!(told.contains("the source test would take it"), "{told}");
     assert!(!told.contains("none of the usual mistakes"), "{told}");
+}
+
+#[test]
+fn a_signature_is_called_genuine_only_where_it_was_looked_at() {
+    let fetched = RawScheme {
+        algorithm: Some("rsa-pkcs1-sha256".to_owned()),
+        prefix: None,
+        encoding: Some("base64".to_owned()),
+        fetch: Some(RawFetch {
+            url: Some("header:X-Url".to_owned()),
+            hosts: vec!["certs.example.com".to_owned()],
+            ..RawFetch::default()
+        }),
+        ..scheme()
+    };
+    let later = Now::at(Timestamp::from_second(1_760_001_000).unwrap());
+    let genuine = "the signature itself is genuine";
+    let told = explain(&source(), &saved(&request(&source(), BODY)), later);
+    assert_eq!(told.reason, "timestamp_stale");
+    assert!(told.whole().contains(genuine), "{told:?}");
+    let forged = format!(
+        "POST /erp HTTP/1.1\nX-Signature: QUJD\nX-Time: 1760000000\n\
+         X-Url: https://certs.example.com/a\n\n{BODY}"
+    );
+    let told = explain(&source_with(fetched, ""), forged.as_bytes(), later);
+    assert_eq!(told.reason, "timestamp_stale");
+    let whole = told.whole();
+    assert!(!whole.contains(genuine), "{whole}");
+    assert!(whole.contains("the signature was not looked at"), "{whole}");
+    assert!(whole.contains("--at"), "{whole}");
+}
+
+#[test]
+fn another_topic_of_sns_is_named() {
+    let own = "arn:aws:sns:us-east-1:1:own";
+    let judge = source_with(
+        RawScheme {
+            algorithm: Some("sns".to_owned()),
+            assert: vec![format!("json:/TopicArn in {own}")],
+            fetch: Some(RawFetch {
+                url: Some("json:/SigningCertURL".to_owned()),
+                hosts: vec!["sns.us-east-1.amazonaws.com".to_owned()],
+                ..RawFetch::default()
+            }),
+            ..RawScheme::default()
+        },
+        "",
+    );
+    let body = |topic: &str| {
+        serde_json::json!({
+            "Type": "Notification", "MessageId": "1", "TopicArn": topic, "Message": "m",
+            "Timestamp": "2025-10-09T08:53:20.000Z", "SignatureVersion": "1",
+            "Signature": "EXAMPLEw6JRN",
+            "SigningCertURL": "https://sns.us-east-1.amazonaws.com/SimpleNotificationService-1.pem",
+        })
+    };
+    let topic = "arn:aws:sns:us-east-1:1:another";
+    let file = format!("POST /erp HTTP/1.1\n\n{}", body(topic));
+    let words = format!("the message is of the topic {topic}");
+    check(&judge, file.as_bytes(), "assertion_failed", &words);
+}
+
+#[test]
+fn a_proof_that_is_no_header_is_not_looked_for_in_the_headers() {
+    let token = RawScheme {
+        algorithm: Some("token".to_owned()),
+        signature: vec!["query:code".to_owned()],
+        ..RawScheme::default()
+    };
+    let file = format!("POST /erp HTTP/1.1\n\n{BODY}");
+    let words = "only the query or the body: is the URL at the provider the whole one";
+    let judge = source_with(token, "s3cr3t");
+    check(&judge, file.as_bytes(), "signature_absent", words);
+}
+
+#[test]
+fn a_message_signature_for_another_address() {
+    let message_at = |url: &str, covered: &[&str]| {
+        let scheme = RawScheme {
+            algorithm: Some("rfc9421".to_owned()),
+            message: RawMessage {
+                signature_algorithm: Some("hmac-sha256".to_owned()),
+                covered: covered.iter().map(|it| (*it).to_owned()).collect(),
+                ..RawMessage::default()
+            },
+            ..RawScheme::default()
+        };
+        let secrets = [Labelled {
+            label: Arc::from("main"),
+            secret: Secret::new(b"s3cr3t".to_vec()),
+        }];
+        let context = Context {
+            secrets: &secrets,
+            config: &BTreeMap::new(),
+            url: Some(url.to_owned()),
+        };
+        let verifier = Verifier::compile(&RawVerify::Schemes(vec![scheme]), &context).unwrap();
+        Source {
+            verifier,
+            ..source()
+        }
+    };
+    for (covered, told, named) in [
+        ("@target-uri", "http://h/erp", "http://h/erp"),
+        ("@authority", "http://h/other", "https://h/erp"),
+    ] {
+        let covered = ["@method", covered, "content-digest"];
+        let genuine = request(&message_at(told, &covered), BODY);
+        let words = format!("it matches for the URL {named}, but `public_url` makes it {OWN}");
+        let judge = message_at(OWN, &covered);
+        check(&judge, &saved(&genuine), "signature_mismatch", &words);
+    }
 }

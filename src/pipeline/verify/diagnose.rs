@@ -18,12 +18,13 @@ use http::HeaderMap;
 
 use crate::clock::Now;
 use crate::pipeline::arrival::Inbound;
-use crate::pipeline::expr::Place;
 use crate::pipeline::expr::facts::Facts;
+use crate::pipeline::expr::{Found, Place};
 use crate::pipeline::verify::key::{Encoding, KeyForm};
 use crate::pipeline::verify::mac::Algorithm;
 use crate::pipeline::verify::scheme::{Kind, Method, Scheme, Signing};
 use crate::pipeline::verify::signature::{Sent, Spot};
+use crate::pipeline::verify::sns;
 use crate::pipeline::verify::stamp::{Stamp, StampSpot, Unit};
 use crate::pipeline::verify::template::{Given, Part, Template};
 use crate::pipeline::verify::{Refusal, Verifier};
@@ -85,11 +86,7 @@ impl Verifier {
             },
             Refusal::Stale { .. } => {
                 let unit = scheme.other_unit(&facts, now);
-                Some(unit.unwrap_or_else(|| {
-                    "the signature itself is genuine; a saved request is judged as of its own time \
-                     with --at"
-                        .to_owned()
-                }))
+                Some(unit.unwrap_or_else(|| scheme.of_its_own_time()))
             }
             Refusal::TimestampUnreadable { .. } | Refusal::Future { .. } => {
                 scheme.other_unit(&facts, now)
@@ -113,8 +110,8 @@ impl Verifier {
             | Refusal::CertificateAbsent
             | Refusal::NotEnrolled
             | Refusal::EnrolmentClosed
-            | Refusal::EnrolmentUnfit
-            | Refusal::Asserted(_) => None,
+            | Refusal::EnrolmentUnfit => None,
+            Refusal::Asserted(_) => scheme.other_topic(&facts),
             Refusal::Digest => Some(
                 "the body was changed after the sender hashed it, or the digest is of another \
                  coding of it"
@@ -176,6 +173,34 @@ impl Verifier {
 }
 
 impl Scheme {
+    /// What is known of a signature whose timestamp is too old.
+    fn of_its_own_time(&self) -> String {
+        // Nobody fetches a key for a request that is refused without it.
+        let known = if self.needs_evidence() {
+            "the signature was not looked at, because its key is fetched for fresh requests only"
+        } else {
+            "the signature itself is genuine"
+        };
+        format!("{known}; a saved request is judged as of its own time with --at")
+    }
+
+    /// The topic that a message of SNS is of, where another is asserted: its name is no secret.
+    fn other_topic(&self, facts: &Facts<'_>) -> Option<String> {
+        let given = self.given(facts, None);
+        let mut asserts = self.asserts.iter();
+        asserts.find(|it| it.pins(sns::TOPIC) && it.check(&given).is_err())?;
+        match facts.find(&Place::parse(sns::TOPIC).ok()?).ok()? {
+            Found::Once(topic) => {
+                let topic = String::from_utf8_lossy(&topic);
+                Some(format!(
+                    "the message is of the topic {}",
+                    topic.escape_debug()
+                ))
+            }
+            Found::Absent | Found::Twice => None,
+        }
+    }
+
     fn shown_certificate(&self, facts: &Facts<'_>) -> Option<String> {
         let certificate = facts.head.certificate.as_deref()?;
         Some(format!(
@@ -237,6 +262,11 @@ impl Scheme {
             .collect();
         similar.sort_unstable();
         match similar.as_slice() {
+            [] if wanted.is_empty() => {
+                "no header of this proof is looked at, only the query or the body: is the URL at \
+                 the provider the whole one, and does the provider sign?"
+                    .to_owned()
+            }
             [] => {
                 "no header of the request looks like it: does the provider have a secret to sign \
                  with?"
@@ -360,8 +390,10 @@ impl Scheme {
 
     /// The one change that makes the signature hold.
     fn mistake(&self, facts: &Facts<'_>) -> Option<String> {
-        let Kind::Signed(signing) = &self.kind else {
-            return None;
+        let signing = match &self.kind {
+            Kind::Signed(signing) => signing,
+            Kind::Message(message) => return self.mistake_in_address(message, facts),
+            _ => return None,
         };
         let sent = self.signature.sent(facts).ok()?;
         let trial = self.trial(&sent)?;
@@ -429,6 +461,10 @@ fn written_otherwise(secret: &[u8]) -> Vec<(&'static str, &'static str, Vec<u8>)
             ("with `whsec_` in front of", why, [WHSEC, secret].concat())
         }
     });
+    for quote in [b"\"", b"'"] {
+        let quoted = [quote, secret, quote].concat();
+        others.push(("with quotes around", ": the sender's copy has them", quoted));
+    }
     others
 }
 

@@ -94,6 +94,19 @@ impl Message {
         Err(first.unwrap_or_else(|| Refusal::Absent("header Signature-Input".to_owned())))
     }
 
+    /// Whether a signature would hold if the request had been sent to this URL.
+    pub(super) fn holds_for(&self, url: &str, keys: &[Key], facts: &Facts<'_>) -> bool {
+        let Some(address) = Address::parse(url) else {
+            return false;
+        };
+        let signed = self.candidates(facts).unwrap_or_default();
+        signed.iter().any(|signed| {
+            let keys = named(keys, signed.parameters.keyid.as_deref());
+            let base = self.base(signed, facts, &address);
+            base.is_ok_and(|base| matching(&keys, &base, &signed.signature).is_some())
+        })
+    }
+
     /// How much of the query every signature covers that counts.
     pub(super) fn query_coverage(&self) -> Coverage {
         let mut covered = self.covered.iter();
@@ -127,7 +140,7 @@ impl Message {
         now: Now,
     ) -> Result<Proved, Refusal> {
         self.ensure_asked_for(signed)?;
-        let base = self.base(signed, facts)?;
+        let base = self.base(signed, facts, &self.address)?;
         let keys = named(&scheme.keys, signed.parameters.keyid.as_deref());
         let key = matching(&keys, &base, &signed.signature);
         let key = key.ok_or(Refusal::Mismatch(keys.len()))?;
@@ -163,11 +176,13 @@ impl Message {
     }
 
     /// The text that is signed (RFC 9421, section 2.5).
-    fn base(&self, signed: &Signed, facts: &Facts<'_>) -> Result<Vec<u8>, Refusal> {
-        let request = Request {
-            facts,
-            address: &self.address,
-        };
+    fn base(
+        &self,
+        signed: &Signed,
+        facts: &Facts<'_>,
+        address: &Address,
+    ) -> Result<Vec<u8>, Refusal> {
+        let request = Request { facts, address };
         let mut base = Vec::new();
         for component in &signed.components {
             base.extend_from_slice(component.written().as_bytes());

@@ -220,7 +220,11 @@ impl Scheme {
         Ok(matched)
     }
 
-    fn given<'a>(&'a self, facts: &'a Facts<'a>, timestamp: Option<&'a [u8]>) -> Given<'a> {
+    pub(super) fn given<'a>(
+        &'a self,
+        facts: &'a Facts<'a>,
+        timestamp: Option<&'a [u8]>,
+    ) -> Given<'a> {
         Given {
             facts,
             timestamp,

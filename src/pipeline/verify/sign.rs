@@ -1,12 +1,13 @@
 //! The other side: makes a request genuine, for `hookgate send`, the demo and tests.
 
 mod body;
+mod json;
 
 use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue};
 use jiff::Timestamp;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use uuid::{NoContext, Uuid};
 
 use crate::pipeline::arrival::Head;
@@ -24,6 +25,9 @@ use crate::pipeline::verify::signature::Spot;
 use crate::pipeline::verify::stamp::StampSpot;
 use crate::pipeline::verify::template::{Given, Part};
 use crate::secret::Secret;
+
+pub use body::Sealed;
+pub(crate) use json::members;
 
 impl Verifier {
     /// Signs as the provider would, at the time `at`, with the first secret: sets headers and
@@ -82,57 +86,68 @@ impl Verifier {
     }
 }
 
+/// An event while it is made: JSON as it will be sent, and where in it the event stands.
+#[derive(Debug)]
+pub struct Draft<'a> {
+    /// The whole text.
+    pub text: &'a mut String,
+    /// A pointer to the event.
+    pub event: &'a str,
+}
+
+impl Draft<'_> {
+    /// Whether something stands at a pointer into the event.
+    fn has(&self, pointer: &str) -> bool {
+        let whole: Option<Value> = serde_json::from_str(self.text).ok();
+        let pointer = format!("{}{pointer}", self.event);
+        whole.is_some_and(|whole| whole.pointer(&pointer).is_some())
+    }
+
+    /// Puts a text there. False when something else is in the way.
+    pub fn put(&mut self, pointer: &str, value: &str) -> bool {
+        let pointer = format!("{}{pointer}", self.event);
+        let text = json::put(self.text, &pointer, &Value::from(value).to_string());
+        let is_put = text.is_some();
+        *self.text = text.unwrap_or_else(|| std::mem::take(self.text));
+        is_put
+    }
+}
+
 impl Expr {
     /// Writes a value where this expression reads it, of a template into its first place: into
-    /// `head`, or into the JSON of the event. False when there is no such place.
-    pub fn put(&self, head: &mut Head, json: Option<&mut Value>, value: &str) -> bool {
+    /// `head`, or into the event. False when there is no such place.
+    pub fn put(&self, head: &mut Head, event: Option<&mut Draft<'_>>, value: &str) -> bool {
         let Some(place) = self.places().next() else {
             return false;
         };
-        match place {
-            Place::Header(header) => put_header(head, header.name.as_str(), value).is_ok(),
-            Place::Query(name) => {
+        match (place, event) {
+            (Place::Header(header), _) => put_header(head, header.name.as_str(), value).is_ok(),
+            (Place::Query(name), _) => {
                 put_query(head, name, value);
                 true
             }
-            Place::Form(_) => false,
-            Place::Json(pointer) => match json.and_then(|json| json.pointer_mut(pointer)) {
-                Some(slot) => {
-                    *slot = Value::from(value);
-                    true
-                }
-                None => false,
-            },
+            (Place::Json(pointer), Some(event)) => event.has(pointer) && event.put(pointer, value),
+            (Place::Form(_), _) | (Place::Json(_), None) => false,
         }
     }
-}
 
-impl Expr {
-    /// Gives an example the members that this expression reads, where it is an object without
-    /// them.
-    pub fn make_room(&self, example: &mut Value) {
+    /// Gives an example the members that this expression reads, where it is without them.
+    pub fn make_room(&self, example: &mut Draft<'_>) {
         for place in self.places() {
             if let Place::Json(pointer) = place
-                && example.pointer(pointer).is_none()
+                && !example.has(pointer)
             {
-                make_room(example, pointer);
+                example.put(pointer, "0");
             }
         }
     }
-}
 
-/// Makes the members that a pointer leads through, as long as it leads through objects.
-fn make_room(mut value: &mut Value, pointer: &str) {
-    let mut names = pointer.split('/').skip(1).map(unescaped).peekable();
-    while let Some(name) = names.next() {
-        let Value::Object(members) = value else {
-            return;
-        };
-        let is_last = names.peek().is_none();
-        value = members.entry(name).or_insert_with(|| match is_last {
-            true => Value::from("0"),
-            false => Value::Object(Map::new()),
-        });
+    /// The outermost member that it reads in a body.
+    pub fn outermost(&self) -> Option<String> {
+        self.places().find_map(|place| match place {
+            Place::Json(pointer) => pointer.split('/').nth(1).map(unescaped),
+            _ => None,
+        })
     }
 }
 
@@ -176,7 +191,8 @@ impl Scheme {
         let key = match (self.keys.first(), &self.fetched) {
             (Some(key), _) => key,
             (None, Some(fetched)) => {
-                put_unless_in_body(head, &fetched.url, &fetched.example())?;
+                let url = self.key_url().map(|(_, url)| url);
+                put_unless_in_body(head, &fetched.url, &url.unwrap_or_default())?;
                 stand_in = self.stand_in(private_key)?;
                 &stand_in
             }
@@ -221,6 +237,17 @@ impl Scheme {
             Some(Spot::Each { .. }) => Err(in_body(&self.signature)),
             None => Err("nobody knows where the signature goes".to_owned()),
         }
+    }
+
+    /// Where a key would be fetched from, and where the request says so: what the source insists
+    /// on, or an example.
+    fn key_url(&self) -> Option<(&Place, String)> {
+        let fetched = self.fetched.as_ref()?;
+        let wanted = self.asserts.iter().find_map(|it| match &it.rule {
+            Rule::In(values) if it.place == fetched.url => values.first().cloned(),
+            _ => None,
+        });
+        Some((&fetched.url, wanted.unwrap_or_else(|| fetched.example())))
     }
 
     /// In place of a key that is fetched: whoever signs has it.
@@ -391,10 +418,25 @@ fn in_body(place: &impl std::fmt::Display) -> String {
 
 fn put_query(head: &mut Head, name: &str, value: &str) {
     let query = head.query.take().unwrap_or_default();
-    let others = form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| key != name);
-    let mut query = form_urlencoded::Serializer::new(String::new());
-    query.extend_pairs(others).append_pair(name, value);
-    head.query = Some(query.finish());
+    let query = with_pair(query.as_bytes(), name, value);
+    head.query = Some(String::from_utf8_lossy(&query).into_owned());
+}
+
+/// A query or a form with a value for one name; its other pairs stay as they are written, where
+/// they are.
+fn with_pair(pairs: &[u8], name: &str, value: &str) -> Vec<u8> {
+    let pair = form_urlencoded::Serializer::new(String::new())
+        .append_pair(name, value)
+        .finish();
+    let mut new = Some(pair.as_bytes());
+    let mut all = Vec::new();
+    for old in pairs.split(|byte| *byte == b'&') {
+        let is_it = form_urlencoded::parse(old).any(|(key, _)| key == name);
+        all.extend(if is_it { new.take() } else { Some(old) });
+    }
+    all.extend(new);
+    all.retain(|pair| !pair.is_empty());
+    all.join(&b'&')
 }
 
 fn put_header(head: &mut Head, name: &str, value: &str) -> Result<(), String> {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::config::problem::Problem;
+use crate::config::raw::config_name;
 
 /// How alike two words must be to be suggested, from 0 to 1.
 const ALIKE_MIN: f64 = 0.8;
@@ -25,11 +26,15 @@ pub(crate) fn did_you_mean(word: &str, known: &[&str]) -> String {
 ///
 /// # Errors
 ///
-/// It has nothing there; the help says how to give it.
+/// It has nothing there, and the help says how to give it; or what is asked for is no name.
 pub(crate) fn config_value<'c>(
     config: &'c BTreeMap<String, String>,
     name: &str,
 ) -> Result<&'c str, Problem> {
+    if name.is_empty() || config_name(name) != name {
+        let help = "a name has no white space, and none of `{`, `}`, `(`, `)` and `,`";
+        return Err(Problem::here(format!("`config` has no value `{name}`")).help(help));
+    }
     let value = config.get(name).map(String::as_str);
     value.ok_or_else(|| {
         let help = format!(

@@ -135,7 +135,7 @@ impl<B: Broker> Link<B> {
             Origin::Direct(waiter) => waiter.answer(Ok(())),
         };
         if counts {
-            self.ports.metrics.publisher.published.increment(1);
+            self.ports.way.published.increment(1);
         }
     }
 

@@ -10,6 +10,8 @@ use super::delivery;
 use super::script::{Published, Reply, Rig, Script, answer};
 use crate::delivery::Lane;
 
+const PUBLISHED: &str = "hookgate_published_total{parked=\"no\"}";
+
 fn poison() -> Failure {
     Failure::coded(Some(406), "PRECONDITION_FAILED - too large (406)")
 }
@@ -47,7 +49,7 @@ async fn publishes_in_order_and_as_many_at_once_as_allowed() {
     assert_eq!(rig.reports(100).await, all);
     assert_eq!(script.numbers(), all);
     assert_eq!(script.in_flight_max(), 8);
-    assert_eq!(rig.metric("hookgate_published_total"), 100.0);
+    assert_eq!(rig.metric(PUBLISHED), 100.0);
     assert_eq!(rig.attempts("ack"), 100.0);
     assert_eq!(rig.metric("hookgate_broker_connected"), 1.0);
     sleep(Duration::from_millis(200)).await;
@@ -356,7 +358,7 @@ async fn one_who_waits_is_answered_by_the_confirm() {
     let mut rig = Rig::new(&script);
     rig.connected().await;
     assert_eq!(answer(rig.ask(1)).await, Ok(()));
-    assert_eq!(rig.metric("hookgate_published_total"), 1.0);
+    assert_eq!(rig.metric(PUBLISHED), 1.0);
     rig.assert_no_report();
 }
 
@@ -378,7 +380,7 @@ async fn one_who_waits_is_told_of_every_trouble_once_and_it_is_not_tried_again()
         sleep(Duration::from_secs(60)).await;
         let tries = script.numbers();
         assert_eq!(tries.iter().filter(|number| **number == 1).count(), 1);
-        assert_eq!(rig.metric("hookgate_published_total"), 3.0);
+        assert_eq!(rig.metric(PUBLISHED), 3.0);
     }
 }
 

@@ -3,13 +3,14 @@
 use std::ops::ControlFlow;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use jiff::Timestamp;
 use tempfile::TempDir;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::super::Parked;
 use super::script::{Published, Reply, Script};
-use super::whole::{Whole, append, full_shop, options, store};
+use super::whole::{PATIENCE, Whole, append, full_shop, options, store};
 use super::{config, delivery};
 use crate::journal::Options;
 
@@ -77,6 +78,11 @@ async fn stuck_lots_stop_neither_the_journal_nor_another_lot() {
     assert_eq!(connections.len(), 100, "nothing was published twice");
     connections.dedup();
     assert_eq!(connections.len(), 1);
+    // An alarm on either is to be heard although a lot is well.
+    let published_of =
+        |parked| whole.metric(&format!("hookgate_published_total{{parked=\"{parked}\"}}"));
+    assert_eq!(whole.metric("hookgate_broker_connected"), 1.0);
+    assert_eq!((published_of("no"), published_of("yes")), (100.0, 1.0));
     // They go once their queues answer, though nobody else ever did beside them.
     let tries = |number| published.iter().filter(|one| one.number == number).count();
     assert!((0..LOTS * 3).all(|number| tries(number) > 0));
@@ -133,19 +139,60 @@ async fn a_lot_that_is_empty_goes_and_comes_again() {
     whole.stop().await;
 }
 
-/// Whoever parks while a lot is being ended finds the next one.
+/// Nothing waits in them any more.
+fn empty(lots: &Parked) {
+    for lot in lots.journals() {
+        lot.confirm_until(lot.status().end);
+    }
+}
+
+/// Whoever parks while a lot is being ended waits for the next one.
 #[tokio::test]
 async fn what_is_parked_while_lots_end_is_kept() {
     let dir = TempDir::new().unwrap();
     let lots = open(&dir);
     for number in 0..50 {
-        tokio::join!(park(&lots, number, "shop"), lots.tidy());
+        tokio::join!(lots.tidy(), park(&lots, number, "shop"));
         assert_eq!(lots.waiting(), 1, "round {number}");
-        for lot in lots.journals() {
-            lot.confirm_until(lot.status().end);
-        }
+        empty(&lots);
     }
     close(&lots).await;
+}
+
+/// Its feed may publish it as soon as it is there, so no other lot's is to have it too.
+#[tokio::test]
+async fn a_lot_that_something_is_on_its_way_into_does_not_end() {
+    let dir = TempDir::new().unwrap();
+    let lots = open(&dir);
+    park(&lots, 0, "shop").await;
+    let lot = lots.journals().remove(0);
+    for number in 1..50 {
+        empty(&lots);
+        tokio::join!(park(&lots, number, "shop"), lots.tidy());
+        assert_eq!(lot.closed().now_or_never(), None, "round {number}");
+        assert_eq!(lot.status().waiting, 1, "round {number}");
+    }
+    close(&lots).await;
+}
+
+/// A feed of it would be over at once, and be started again, for ever.
+#[tokio::test]
+async fn a_lot_that_failed_is_kept_and_gets_no_feed() {
+    let dir = TempDir::new().unwrap();
+    let lots = open(&dir);
+    park(&lots, 0, "shop").await;
+    assert_eq!(lots.lots().len(), 1);
+    let lot = lots.journals().remove(0);
+    // The cursor cannot be stored.
+    let cursor = dir.path().join("journal/parked/shop/cursor");
+    drop(std::fs::remove_file(&cursor));
+    std::fs::create_dir(&cursor).unwrap();
+    empty(&lots);
+    timeout(PATIENCE, lot.failure()).await.unwrap();
+    lots.tidy().await;
+    assert_eq!(lot.closed().now_or_never(), None);
+    close(&lots).await;
+    assert!(lots.failed().is_some() && lots.lots().is_empty());
 }
 
 /// All lots together do not hold much more than the journal may, however many there are.

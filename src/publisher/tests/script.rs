@@ -378,6 +378,7 @@ impl Rig {
             direct,
             gate,
             lamp: board.lamp(0),
+            way: metrics.publisher.main.clone(),
             metrics: Arc::clone(&metrics),
         };
         let broker = Arc::new(script.clone());
@@ -469,14 +470,7 @@ impl Rig {
     /// The value of a series on the metrics page.
     #[track_caller]
     pub(super) fn metric(&self, series: &str) -> f64 {
-        let page = self.metrics.render();
-        let line = page.lines().find_map(|line| {
-            let (name, value) = line.rsplit_once(' ')?;
-            (name == series).then(|| value.to_owned())
-        });
-        line.unwrap_or_else(|| panic!("no {series} in\n{page}"))
-            .parse()
-            .unwrap()
+        metric(&self.metrics, series)
     }
 
     #[track_caller]
@@ -485,6 +479,18 @@ impl Rig {
             "hookgate_publish_attempts_total{{result=\"{result}\"}}"
         ))
     }
+}
+
+#[track_caller]
+pub(super) fn metric(metrics: &Metrics, series: &str) -> f64 {
+    let page = metrics.render();
+    let line = page.lines().find_map(|line| {
+        let (name, value) = line.rsplit_once(' ')?;
+        (name == series).then(|| value.to_owned())
+    });
+    line.unwrap_or_else(|| panic!("no {series} in\n{page}"))
+        .parse()
+        .unwrap()
 }
 
 /// The answer to a sender: exactly one.

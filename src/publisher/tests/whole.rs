@@ -16,17 +16,18 @@ use tokio_util::sync::CancellationToken;
 use super::super::broker::Failure;
 use super::super::set_aside::SetAside;
 use super::super::{Parked, Parts, Sidings, assemble, run};
-use super::script::{Published, Reply, Script};
+use super::script::{Published, Reply, Script, metric};
 use super::{config, delivery};
 use crate::config::Broker;
 use crate::journal::{Journal, Options, Position};
 use crate::metrics::Metrics;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(super) struct Whole {
     pub(super) journal: Journal,
     pub(super) sidings: Sidings,
+    metrics: Arc<Metrics>,
     stop: CancellationToken,
     task: JoinHandle<std::io::Result<()>>,
 }
@@ -71,12 +72,13 @@ impl Whole {
             set_aside: open(dir, "journal/set-aside"),
             parked: Parked::open(parked, &mut |_, _| ControlFlow::Continue(())).unwrap(),
         };
+        let metrics = Metrics::new([]);
         let Parts { links, feeds, .. } = assemble(
             config,
             &Arc::new(script.clone()),
             journal.clone(),
             sidings.clone(),
-            Metrics::new([]),
+            Arc::clone(&metrics),
         )
         .unwrap();
         let stop = CancellationToken::new();
@@ -84,9 +86,15 @@ impl Whole {
         Self {
             journal,
             sidings,
+            metrics,
             stop,
             task,
         }
+    }
+
+    #[track_caller]
+    pub(super) fn metric(&self, series: &str) -> f64 {
+        metric(&self.metrics, series)
     }
 
     pub(super) async fn until_cursor(&self, position: u64) {

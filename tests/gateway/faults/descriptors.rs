@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rustix::process::{Resource, Rlimit, prlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
 use tokio::io::AsyncWriteExt;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 use crate::support::balance::balance;
 use crate::support::eventually::eventually;
 use crate::support::figures::Row;
-use crate::support::gateway::{Gateway, Setup};
+use crate::support::gateway::{Gateway, Setup, source};
 use crate::support::sender::{Answer, Stream, Version};
 use crate::support::usage::{Usage, mib};
 use crate::support::webhook::Webhook;
@@ -117,6 +117,60 @@ async fn more_clients_than_descriptors() {
         .saw("of a core meanwhile", format!("{share:.2}"))
         .saw("served again after", format!("{recovery:.0?}"))
         .write();
+}
+
+/// Certificates and networks are renewed while nothing can be opened. Nothing about the files
+/// changes after that.
+#[tokio::test]
+async fn files_that_could_not_be_read_are_read_again() {
+    let ranges = "allow_ips = [{ file = \"ranges.txt\" }]";
+    let gateway = Setup::new()
+        .sources(&source("github", "github", ranges))
+        .file("ranges.txt", b"192.0.2.0/24\n")
+        .start()
+        .await;
+    assert_eq!(gateway.send(&push("before")).await.status, 403);
+    let usual = getrlimit(Resource::Nofile);
+    let none = Rlimit {
+        current: Some(0),
+        ..usual
+    };
+    prlimit(Some(gateway.pid()), Resource::Nofile, none).expect("the limit");
+    let at = |name: &str| gateway.directory().join(name);
+    std::fs::write(at("ranges.txt"), "127.0.0.0/8\n").expect("ranges");
+    let certificate = std::fs::read(at("cert.pem")).expect("certificate");
+    std::fs::write(at("cert.pem"), certificate).expect("certificate");
+    let errors = [
+        "new certificates cannot be used",
+        "the files of allow_ips cannot be used",
+    ];
+    let said = || errors.map(|error| gateway.log().matches(error).count());
+    eventually("errors in the log", || async {
+        match said() {
+            [1, 1] => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+    // They are looked at again meanwhile.
+    sleep(LOOK).await;
+    prlimit(Some(gateway.pid()), Resource::Nofile, usual).expect("the limit");
+    eventually("the new networks to be used", || async {
+        match gateway.send(&push("after")).await.status {
+            202 => Ok(()),
+            other => Err(format!("{other}")),
+        }
+    })
+    .await;
+    eventually("the new certificates to be used", || async {
+        let metrics = gateway.metrics().await;
+        match metrics.sum("hookgate_certificate_reloads_total", &[("result", "ok")]) {
+            1.0 => Ok(()),
+            other => Err(format!("{other} taken")),
+        }
+    })
+    .await;
+    assert_eq!(said(), [1, 1], "each is said once");
 }
 
 /// A connection that has had an answer, and idles.

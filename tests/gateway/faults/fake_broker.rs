@@ -239,8 +239,12 @@ async fn no_script_makes_an_unroutable_event_come_out_as_delivered() {
             .filter(|one| !ledger.taken.contains(&one.id.to_string()));
         assert_eq!(lost.count(), 0, "let go, and no queue took them");
     }
-    assert_eq!(broker.accepted(), 1, "it never had to connect again");
-    let published = publishing.metrics().sum("hookgate_published_total", &[]);
+    let metrics = publishing.metrics();
+    let reconnects = metrics.sum("hookgate_broker_reconnects_total", &[]);
+    assert!(reconnects < 0.5, "it had to connect again: {reconnects}");
+    // What was not taken is tried again over a connection of its own.
+    assert_eq!(broker.accepted(), 2);
+    let published = metrics.sum("hookgate_published_total", &[]);
     publishing.stop().await;
     let ledger = ledger.lock().expect("lock");
     assert!(

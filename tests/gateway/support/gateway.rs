@@ -24,6 +24,9 @@ use super::webhook::{
 /// The program under test.
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_hookgate");
 
+/// What the admin listener wants of those gateways that have one.
+const ADMIN_TOKEN: &str = "the operator's token";
+
 /// A port that nobody listens on. They come from below the range that the system gives to
 /// outgoing connections, so that nobody takes one before its owner binds it.
 pub(crate) fn free_port() -> u16 {
@@ -60,6 +63,7 @@ pub(crate) struct Setup {
     tls_lines: String,
     server: String,
     limits: String,
+    admin: String,
     journal: String,
     broker: Option<String>,
     queues: String,
@@ -134,6 +138,7 @@ impl Setup {
             tls_lines: String::new(),
             server: String::new(),
             limits: String::new(),
+            admin: String::new(),
             journal: String::new(),
             broker: None,
             queues: String::new(),
@@ -206,6 +211,12 @@ impl Setup {
     pub(crate) fn limits(mut self, lines: &str) -> Self {
         self.limits.push_str(lines);
         self.limits.push('\n');
+        self
+    }
+
+    /// The admin listener wants a token, which [`Gateway::admin`] always sends.
+    pub(crate) fn admin_token(mut self) -> Self {
+        self.admin = format!("token = {{ value = \"{ADMIN_TOKEN}\" }}\n");
         self
     }
 
@@ -291,6 +302,7 @@ impl Setup {
             exchange,
             server,
             limits,
+            admin: more,
             journal,
             queues,
             sources,
@@ -309,7 +321,7 @@ impl Setup {
         };
         format!(
             "[server]\nlisten = [\"{address}\"]\n{off}{server}\n{tls}\n\
-             [server.limits]\n{limits}\n[admin]\nlisten = \"{admin}\"\n\n\
+             [server.limits]\n{limits}\n[admin]\nlisten = \"{admin}\"\n{more}\n\
              [journal]\npath = \"journal\"\n{journal}\n{broker}\n{sources}"
         )
     }
@@ -668,6 +680,7 @@ async fn get(address: SocketAddr, path: &str) -> Result<Answer, String> {
         .send(
             &Webhook::bare(path, b"")
                 .without("Content-Type")
+                .with("Authorization", &format!("Bearer {ADMIN_TOKEN}"))
                 .method("GET"),
         )
         .await

@@ -36,8 +36,8 @@ fn put(folder: &Path, (cert, key): &(String, String)) {
     fs::write(folder.join("key.pem"), key).unwrap();
 }
 
-/// Watches `cert.pem` and `key.pem` in `below`, which `make` fills.
-fn watch(below: &str, make: impl FnOnce(&Path)) -> Watched {
+/// For `cert.pem` and `key.pem` in `below`, which `make` fills.
+fn reloader(below: &str, make: impl FnOnce(&Path)) -> (TempDir, Reloader, watch::Sender<()>) {
     let folder = tempfile::tempdir().unwrap();
     make(folder.path());
     let path = |name: &str| -> PathBuf { folder.path().join(below).join(name) };
@@ -57,19 +57,19 @@ fn watch(below: &str, make: impl FnOnce(&Path)) -> Watched {
     let identity = Identity::new(&server(None, limits()), &tls).unwrap();
     let metrics = Metrics::new([]);
     let now = watch::Sender::default();
-    let reloader = Reloader::new(
-        &tls,
-        identity.clone(),
-        Arc::clone(&metrics),
-        now.subscribe(),
-    );
-    let task = tokio::spawn(reloader.unwrap().run(CancellationToken::new()));
+    let reloader = Reloader::new(&tls, identity, metrics, now.subscribe()).unwrap();
+    (folder, reloader, now)
+}
+
+/// Watches them.
+fn watch(below: &str, make: impl FnOnce(&Path)) -> Watched {
+    let (folder, reloader, now) = reloader(below, make);
     Watched {
         folder,
-        identity,
-        metrics,
+        identity: reloader.identity.clone(),
+        metrics: Arc::clone(&reloader.metrics),
         now,
-        task,
+        task: tokio::spawn(reloader.run(CancellationToken::new())),
     }
 }
 
@@ -175,6 +175,55 @@ async fn what_cannot_be_used_is_said_once_and_the_old_one_stays() {
     put(watched.path(), &two);
     watched.until(1, bad.len()).await;
     assert!(!Arc::ptr_eq(&before, &watched.identity.config()));
+}
+
+/// What was read first need not be what is there, and the system says the same of both.
+#[tokio::test]
+async fn files_are_read_until_two_good_looks_agree() {
+    let (elsewhere, nowhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    put(elsewhere.path(), &pair("c.example"));
+    let first_looks: [&[&TempDir]; 4] = [
+        &[&nowhere],
+        &[&nowhere, &nowhere],
+        &[&elsewhere],
+        &[&elsewhere, &nowhere, &elsewhere],
+    ];
+    for (case, first) in first_looks.iter().enumerate() {
+        let (folder, mut reloader, _now) = reloader("", |folder| put(folder, &pair("a.example")));
+        while let Some(snapshot) = reloader.look(false).await {
+            reloader.consider(&snapshot, false);
+        }
+        // Other files, so that the system tells them apart however soon they come.
+        let new = folder.path().join("new");
+        fs::create_dir(&new).unwrap();
+        put(&new, &pair("b.example"));
+        for name in ["cert.pem", "key.pem"] {
+            fs::rename(new.join(name), folder.path().join(name)).unwrap();
+        }
+        for other in *first {
+            assert!(reloader.look(false).await.is_some(), "{case}");
+            let path = |name: &str| other.path().join(name);
+            let files = Files {
+                pairs: vec![(path("cert.pem"), path("key.pem"))],
+                ..Files::default()
+            };
+            reloader.consider(&files.read(), false);
+        }
+        let mut looks = 0;
+        while let Some(snapshot) = reloader.look(false).await {
+            reloader.consider(&snapshot, false);
+            looks += 1;
+            assert!(looks < 10, "{case}: it does not rest");
+        }
+        assert_eq!(
+            reloader.judged,
+            reloader.files.read().fingerprint(),
+            "{case}"
+        );
+        let page = reloader.metrics.render();
+        let taken = "hookgate_certificate_reloads_total{result=\"ok\"} 1\n";
+        assert!(page.contains(taken), "{case}: {page}");
+    }
 }
 
 /// As Kubernetes does it: files are links to `..data/NAME`, and `..data` is a link that is renamed.

@@ -8,6 +8,7 @@ use http::HeaderMap;
 use super::Trial;
 use crate::pipeline::arrival::Head;
 use crate::pipeline::expr::facts::Facts;
+use crate::pipeline::verify::rfc9421::Message;
 use crate::pipeline::verify::scheme::{Scheme, Signing};
 use crate::pipeline::verify::template::Part;
 use crate::pipeline::verify::url::UrlVariant;
@@ -48,19 +49,41 @@ impl Scheme {
                 url: Some(other.clone()),
                 ..trial.clone()
             };
-            trial.holds(facts).then(|| mismatch(url, &other))
+            trial
+                .holds(facts)
+                .then(|| mismatch(url, &other, &remedy(url, &other)))
         })
+    }
+
+    /// The same for a message signature, which covers parts of the URL. Of several that fit, it is
+    /// the one most like the configured.
+    pub(super) fn mistake_in_address(
+        &self,
+        message: &Message,
+        facts: &Facts<'_>,
+    ) -> Option<String> {
+        let url = self.url.as_deref()?;
+        let others = others(url, facts.head).into_iter().take(URLS_MAX);
+        let fitting = others.filter(|other| message.holds_for(other, &self.keys, facts));
+        let other = fitting.min_by_key(|other| strsim::levenshtein(url, other))?;
+        Some(mismatch(url, &other, CORRECT))
     }
 }
 
-/// What to do about it.
-fn mismatch(url: &str, signed: &str) -> String {
+/// What to do about another URL.
+const CORRECT: &str = "correct that, or the URL at the provider";
+
+/// The same, where it may be one of the ways in which senders write the configured one.
+fn remedy(url: &str, signed: &str) -> String {
     let mut variants = UrlVariant::ALL.into_iter();
     let variant = variants.find(|(_, variant)| variant.of(url).as_deref() == Some(signed));
-    let remedy = match variant {
+    match variant {
         Some((name, _)) => format!("add `url_variants = [\"{name}\"]`"),
-        None => "correct that, or the URL at the provider".to_owned(),
-    };
+        None => CORRECT.to_owned(),
+    }
+}
+
+fn mismatch(url: &str, signed: &str, remedy: &str) -> String {
     format!("it matches for the URL {signed}, but `public_url` makes it {url}: {remedy}")
 }
 

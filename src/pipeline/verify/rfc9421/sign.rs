@@ -79,7 +79,7 @@ impl Message {
         facts: &Facts<'_>,
         private_key: Option<&Secret>,
     ) -> Result<Vec<u8>, String> {
-        let base = self.base(signed, facts);
+        let base = self.base(signed, facts, &self.address);
         let base = base.map_err(|refusal| refusal.to_string())?;
         match (&self.method, &key.ready) {
             (Method::Shared { .. }, Ready::Mac(mac)) => {

@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use super::{Signer, fresh_id, spoiled};
+use super::{Signer, fresh_id, json, spoiled, with_pair};
 use crate::pipeline::arrival::Head;
 use crate::pipeline::expr::facts::Facts;
 use crate::pipeline::expr::{Found, Place};
@@ -15,8 +15,22 @@ use crate::pipeline::verify::stamp::StampSpot;
 use crate::pipeline::verify::template::Part;
 use crate::secret::Secret;
 
-/// Longest list that is made for a pointer such as `/items/0/id`.
-const INDEX_MAX: usize = 16;
+/// A body with what its sender's signature wants to find in it.
+#[derive(Debug)]
+pub struct Sealed {
+    /// The bytes to send.
+    pub body: Bytes,
+    /// The places in it that were written, for people. Everything else is as it was.
+    pub written: Vec<String>,
+}
+
+impl Sealed {
+    fn put(&mut self, place: &Place, value: &str) -> Result<(), String> {
+        self.body = put(&self.body, place, value)?;
+        self.written.push(place.to_string());
+        Ok(())
+    }
+}
 
 impl Verifier {
     /// Signs like [`Verifier::sign`], and gives the body to send: with a fresh timestamp, fresh ids
@@ -28,12 +42,16 @@ impl Verifier {
     pub fn seal(
         &self,
         head: &mut Head,
-        mut body: Bytes,
+        body: Bytes,
         at: Timestamp,
         private_key: Option<&Secret>,
-    ) -> Result<Bytes, String> {
+    ) -> Result<Sealed, String> {
+        let mut sealed = Sealed {
+            body,
+            written: Vec::new(),
+        };
         for scheme in &self.schemes {
-            scheme.fill_body(head, &mut body, at)?;
+            scheme.fill_body(head, &mut sealed, at)?;
         }
         let (inside, outside): (Vec<_>, Vec<_>) = self
             .schemes
@@ -42,19 +60,20 @@ impl Verifier {
             .partition(|(_, place)| place.is_some());
         for (scheme, place) in inside {
             if let Some(place) = place {
-                let proof = scheme.proof_in_body(head, &body, at, private_key)?;
-                body = put(&body, place, &proof)?;
+                let proof = scheme.proof_in_body(head, &sealed.body, at, private_key)?;
+                sealed.put(place, &proof)?;
             }
         }
         for (scheme, _) in outside {
             if let (Some((list, member)), Kind::Token) = (scheme.list_in_body(), &scheme.kind) {
-                let token = scheme.proof_in_body(head, &body, at, private_key)?;
-                body = put_each(&body, list, member, |_| token.clone())?;
+                let token = scheme.proof_in_body(head, &sealed.body, at, private_key)?;
+                sealed.body = put_each(&sealed.body, list, member, |_| token.clone())?;
+                sealed.written.push(scheme.signature.to_string());
             } else {
-                scheme.sign(head, &body, at, private_key)?;
+                scheme.sign(head, &sealed.body, at, private_key)?;
             }
         }
-        Ok(body)
+        Ok(sealed)
     }
 
     /// Like [`Verifier::spoil`], for proofs that stand in the body.
@@ -96,31 +115,39 @@ impl Scheme {
 
     /// Puts into the body what the signature wants to find there: the timestamp, and values that
     /// are missing.
-    fn fill_body(&self, head: &Head, body: &mut Bytes, at: Timestamp) -> Result<(), String> {
+    fn fill_body(&self, head: &Head, sealed: &mut Sealed, at: Timestamp) -> Result<(), String> {
+        let is_absent = |sealed: &Sealed, place: &Place| {
+            is_in_body(place) && Facts::new(head, &sealed.body).find(place) == Ok(Found::Absent)
+        };
+        if let Some((place, url)) = self.key_url()
+            && is_absent(sealed, place)
+        {
+            sealed.put(place, &url)?;
+        }
         if let Some(stamp) = &self.stamp
             && let StampSpot::At(place @ (Place::Form(_) | Place::Json(_))) = &stamp.spot
         {
-            *body = put(body, place, &stamp.unit.write(at))?;
+            sealed.put(place, &stamp.unit.write(at))?;
         }
         let Kind::Signed(signing) = &self.kind else {
             return Ok(());
         };
+        let is_alone = signing.template.parts().count() == 1;
         for part in signing.template.parts() {
             let Part::Value {
-                place: place @ (Place::Form(_) | Place::Json(_)),
+                place,
                 optional: false,
             } = part
             else {
                 continue;
             };
-            let is_absent = Facts::new(head, body).find(place) == Ok(Found::Absent);
-            if is_absent {
+            if is_absent(sealed, place) {
                 let mut value = fresh_id(at);
-                if matches!(place, Place::Form(_)) {
+                if is_alone && matches!(place, Place::Form(_)) {
                     // A whole event, and no challenge: those have one line.
                     value.push('\n');
                 }
-                *body = put(body, place, &value)?;
+                sealed.put(place, &value)?;
             }
         }
         Ok(())
@@ -156,29 +183,32 @@ impl Scheme {
     }
 }
 
+fn is_in_body(place: &Place) -> bool {
+    matches!(place, Place::Form(_) | Place::Json(_))
+}
+
 /// The body with `value` at `place`, which is made if there is none.
 fn put(body: &[u8], place: &Place, value: &str) -> Result<Bytes, String> {
-    let no_room =
-        || format!("{place} belongs to what is sent, and there is no room for it in this payload");
-    match place {
-        Place::Form(name) => {
-            let others = form_urlencoded::parse(body).filter(|(key, _)| key != name);
-            let mut form = form_urlencoded::Serializer::new(String::new());
-            form.extend_pairs(others).append_pair(name, value);
-            Ok(Bytes::from(form.finish()))
-        }
-        Place::Json(pointer) => {
-            let mut json: Value = serde_json::from_slice(body).map_err(|_not_json| no_room())?;
-            let slot = slot(&mut json, pointer).ok_or_else(no_room)?;
-            // A number stays one, and a time that nobody wrote before is one.
-            *slot = match value.parse::<i64>() {
-                Ok(number) if !slot.is_string() => Value::from(number),
-                _ => Value::from(value),
-            };
-            Ok(Bytes::from(json.to_string()))
-        }
-        _ => Err(no_room()),
-    }
+    let put = match place {
+        Place::Form(name) => Some(with_pair(body, name, value)),
+        Place::Json(pointer) => put_json(body, pointer, value),
+        Place::Header(_) | Place::Query(_) => None,
+    };
+    put.map(Bytes::from).ok_or_else(|| {
+        format!("{place} belongs to what is sent, and there is no room for it in this payload")
+    })
+}
+
+fn put_json(body: &[u8], pointer: &str, value: &str) -> Option<Vec<u8>> {
+    let whole: Value = serde_json::from_slice(body).ok()?;
+    let was_text = whole.pointer(pointer).is_some_and(Value::is_string);
+    // A number stays one, and a time that nobody wrote before is one.
+    let value = match value.parse::<i64>() {
+        Ok(number) if !was_text => Value::from(number),
+        _ => Value::from(value),
+    };
+    let text = json::put(std::str::from_utf8(body).ok()?, pointer, &value.to_string());
+    text.map(String::into_bytes)
 }
 
 /// The body with another text at `member` of each element of a list; of one, where there is none.
@@ -188,43 +218,19 @@ fn put_each(
     member: &str,
     text: impl Fn(&str) -> String,
 ) -> Result<Bytes, String> {
-    let no_room = || format!("there is no room for a list at {list} in this payload");
-    let mut json: Value = serde_json::from_slice(body).map_err(|_not_json| no_room())?;
-    let elements = slot(&mut json, list).ok_or_else(no_room)?;
-    if elements.is_null() {
-        *elements = Value::Array(vec![Value::Null]);
-    }
-    for element in elements.as_array_mut().ok_or_else(no_room)? {
-        let place = slot(element, member).ok_or_else(no_room)?;
-        *place = Value::from(text(place.as_str().unwrap_or_default()));
-    }
-    Ok(Bytes::from(json.to_string()))
-}
-
-/// The value at a JSON Pointer; objects and lists on the way are made where there is nothing.
-fn slot<'a>(json: &'a mut Value, pointer: &str) -> Option<&'a mut Value> {
-    let mut value = json;
-    for token in pointer.split('/').skip(1) {
-        let token = token.replace("~1", "/").replace("~0", "~");
-        let index = token.parse::<usize>().ok();
-        if value.is_null() {
-            *value = if index.is_some() {
-                Value::Array(Vec::new())
-            } else {
-                Value::Object(Map::new())
-            };
-        }
-        value = match value {
-            Value::Object(members) => members.entry(token).or_insert(Value::Null),
-            Value::Array(items) => {
-                let index = index.filter(|&index| index <= INDEX_MAX)?;
-                if items.len() <= index {
-                    items.resize(index + 1, Value::Null);
-                }
-                items.get_mut(index)?
-            }
-            _ => return None,
+    let put_all = || {
+        let whole: Value = serde_json::from_slice(body).ok()?;
+        let elements = match whole.pointer(list) {
+            None | Some(Value::Null) => [Value::Null].to_vec(),
+            Some(elements) => elements.as_array()?.clone(),
         };
-    }
-    Some(value)
+        let mut body = std::str::from_utf8(body).ok()?.to_owned();
+        for (position, element) in elements.iter().enumerate() {
+            let old = element.pointer(member).and_then(Value::as_str);
+            let new = Value::from(text(old.unwrap_or_default())).to_string();
+            body = json::put(&body, &format!("{list}/{position}{member}"), &new)?;
+        }
+        Some(Bytes::from(body))
+    };
+    put_all().ok_or_else(|| format!("there is no room for a list at {list} in this payload"))
 }

@@ -164,6 +164,7 @@ fn templates() {
         ("{body", "without its `}`"),
         ("body}", "without its `{`"),
         ("{config:shop}{body}", "`config` does not have"),
+        ("{config:a,b}{body}", "`config` has no value `a,b`"),
         ("literal", "one signature would fit every request"),
         ("{secret}", "one signature would fit every request"),
         ("{sort(body,bdy)}", "`{bdy}` is not known"),
